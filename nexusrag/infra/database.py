@@ -1,0 +1,258 @@
+"""One pool of connections under row-level security, and `Work`: the only way to a transaction."""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import asyncpg
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from nexusrag.infra.models import TenantScoped
+from nexusrag.kernel.errors import ApiError, ErrorCode
+from nexusrag.kernel.ids import is_tenant_id
+from nexusrag.settings.stores import StoreSettings
+
+log = structlog.get_logger(__name__)
+
+APP_ROLE = "nexusrag_app"
+# What a lost connection, a restarting or a full server raises.
+UNREACHABLE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InterfaceError,
+    ConnectionError,
+    OSError,
+)
+
+
+def unreachable(error: BaseException) -> bool:
+    """Whether `error` says that the database is away, rather than that a statement was wrong."""
+    if isinstance(error, DBAPIError):
+        cause = getattr(error.orig, "__cause__", None) or error.orig
+        return error.connection_invalidated or isinstance(cause, UNREACHABLE)
+    return isinstance(error, UNREACHABLE)
+
+
+class Work:
+    """One open transaction for one tenant. `session` for entities, `connection` for core statements."""
+
+    def __init__(self, tenant_id: str | None, connection: AsyncConnection, raw: "asyncpg.Connection[Any]", criterion: bool) -> None:
+        self.tenant_id = tenant_id
+        self._criterion = criterion
+        self.connection = connection
+        self.raw = raw
+        self._session: AsyncSession | None = None
+
+    @property
+    def session(self) -> AsyncSession:
+        if self._session is None:
+            info = {"tenant_id": self.tenant_id, "criterion": self._criterion}
+            self._session = AsyncSession(self.connection, expire_on_commit=False, info=info)
+        return self._session
+
+    async def set_options(self, options: Mapping[str, str]) -> None:
+        """Settings for the rest of this transaction."""
+        await self.raw.execute(f"SELECT {_set_calls(options)}")
+
+    async def flush(self) -> None:
+        if self._session is not None:
+            await self._session.flush()
+
+    async def _close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+
+class Database:
+    """The pool of one process. Every connection acts as `nexusrag_app`; a transaction sees one tenant, or none."""
+
+    def __init__(self, stores: StoreSettings, *, pool_size: int | None = None, tenant_criterion: bool = True) -> None:
+        self._arguments = connect_arguments(stores.database_url.get_secret_value())
+        self._timeout_ms = stores.api_db_statement_timeout_ms
+        size = pool_size or stores.api_db_pool_size
+        self.engine: AsyncEngine = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=self._connect,
+            poolclass=AsyncAdaptedQueuePool,
+            pool_size=size,
+            max_overflow=0 if pool_size else stores.api_db_max_overflow,
+            pool_timeout=10,
+            isolation_level="AUTOCOMMIT",  # Work sends BEGIN and COMMIT itself, with the tenant, in one round trip
+            pool_reset_on_return=None,
+        )
+        self.tenant_criterion = tenant_criterion
+
+    async def _connect(self, *_: object, **__: object) -> "asyncpg.Connection[Any]":
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(
+            **self._arguments,
+            timeout=10,
+            server_settings={
+                "role": APP_ROLE,
+                "application_name": "nexusrag",
+                "jit": "off",
+                "timezone": "UTC",
+                "statement_timeout": str(self._timeout_ms),
+                "idle_in_transaction_session_timeout": "60000",
+            },
+        )
+        await connection.set_type_codec("halfvec", schema="public", encoder=bytes, decoder=_decode_halfvec, format="binary")
+        return connection
+
+    async def connect_raw(self) -> "asyncpg.Connection[Any]":
+        """A connection outside the pool, for LISTEN. The caller closes it."""
+        return await self._connect()
+
+    @asynccontextmanager
+    async def work(self, tenant_id: str | None, *, options: Mapping[str, str] | None = None) -> AsyncIterator[Work]:
+        """A transaction that sees `tenant_id`'s rows (None: no tenant's), committed on leaving, rolled back on any exception.
+
+        `options` are settings of the transaction, such as `hnsw.ef_search`. Raises ApiError(SERVICE_UNAVAILABLE) when the
+        database is away or has no connection to give.
+        """
+        try:
+            connection = await self._begin(tenant_id, options or {})
+        except (TimeoutError, DBAPIError, *UNREACHABLE) as error:
+            raise _away(error) from error
+        work = Work(tenant_id, connection, await _driver(connection), self.tenant_criterion)
+        try:
+            yield work
+            await work.flush()
+            await self._commit(work)
+        except BaseException as error:
+            await asyncio.shield(self._roll_back(work))
+            if unreachable(error):
+                raise _away(error) from error
+            raise
+        finally:
+            await asyncio.shield(_release(work))
+
+    async def _begin(self, tenant_id: str | None, options: Mapping[str, str]) -> AsyncConnection:
+        script = _opening(tenant_id, options)
+        for last in (False, True):
+            connection = await self.engine.connect()
+            try:
+                await (await _driver(connection)).execute(script)
+            except UNREACHABLE:
+                await connection.invalidate()
+                await connection.close()
+                # One connection of a restarted server is dead, so all are: a new pool, and one more try.
+                await self.engine.dispose()
+                if last:
+                    raise
+            except BaseException:
+                await connection.invalidate()
+                await connection.close()
+                raise
+            else:
+                return connection
+        raise AssertionError("unreachable")
+
+    async def _commit(self, work: Work) -> None:
+        status = await work.raw.execute("COMMIT")
+        if status != "COMMIT":  # a swallowed error had aborted the transaction
+            raise RuntimeError(f"The transaction ended in {status}.")
+
+    async def _roll_back(self, work: Work) -> None:
+        try:
+            if work.raw.is_in_transaction():
+                await work.raw.execute("ROLLBACK")
+        except Exception:  # the connection is lost, and with it the transaction
+            await work.connection.invalidate()
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+def halfvec(vector: NDArray[np.float32]) -> bytes:
+    """A vector as a parameter of type halfvec, in pgvector's binary form: dimensions, a reserved word, half-precision numbers."""
+    return struct.pack(">HH", len(vector), 0) + vector.astype(">f2").tobytes()
+
+
+def _decode_halfvec(raw: bytes) -> NDArray[np.float32]:
+    return np.frombuffer(raw, dtype=">f2", offset=4).astype(np.float32)
+
+
+def connect_arguments(url: str) -> dict[str, Any]:
+    """asyncpg's arguments from a `postgresql://` URL, with or without `+asyncpg` and with `?host=/socket/dir`."""
+    parts = urlsplit(url.replace("postgresql+asyncpg://", "postgresql://", 1))
+    query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    arguments: dict[str, Any] = {
+        "host": query.get("host") or parts.hostname or "localhost",
+        "port": int(query.get("port") or parts.port or 5432),
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "database": parts.path.lstrip("/") or "nexusrag",
+    }
+    if "ssl" in query or "sslmode" in query:
+        arguments["ssl"] = query.get("ssl") or query.get("sslmode")
+    return arguments
+
+
+def _opening(tenant_id: str | None, options: Mapping[str, str]) -> str:
+    # RESET ALL first: whatever an earlier user of this connection may have set is gone, in the same round trip.
+    if tenant_id is not None and not is_tenant_id(tenant_id):
+        raise ValueError("not a tenant id")
+    settings = {"app.tenant": tenant_id or "", **options}
+    return f"RESET ALL; BEGIN; SELECT {_set_calls(settings)}"
+
+
+def _set_calls(settings: Mapping[str, str]) -> str:
+    return ", ".join(f"set_config('{_literal(name)}', '{_literal(value)}', true)" for name, value in settings.items())
+
+
+def _literal(value: str) -> str:
+    if not value.replace("_", "").replace(".", "").replace("-", "").isalnum() and value:
+        raise ValueError("not a plain setting")
+    return value
+
+
+async def _driver(connection: AsyncConnection) -> "asyncpg.Connection[Any]":
+    driver: asyncpg.Connection[Any] = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
+    return driver
+
+
+async def _release(work: Work) -> None:
+    try:
+        await work._close()
+    finally:
+        await work.connection.close()
+
+
+def _away(error: BaseException) -> ApiError:
+    log.warning("database.away", error=type(error).__name__)
+    return ApiError(ErrorCode.SERVICE_UNAVAILABLE, "The database is away; try again shortly.", headers={"Retry-After": "1"})
+
+
+@event.listens_for(Session, "do_orm_execute")
+def _only_own_rows(state: ORMExecuteState) -> None:
+    """The first wall: entities of other tenants are not found, whatever a statement forgot."""
+    if not state.session.info.get("criterion"):
+        return
+    tenant_id = state.session.info["tenant_id"]
+    state.statement = state.statement.options(
+        with_loader_criteria(TenantScoped, lambda entity: entity.tenant_id == tenant_id, include_aliases=True)
+    )
+
+
+@event.listens_for(Session, "before_flush")
+def _only_own_writes(session: Session, *_: object) -> None:
+    tenant_id = session.info.get("tenant_id")
+    for entity in (*session.new, *session.dirty):
+        if isinstance(entity, TenantScoped):
+            if entity.tenant_id is None:
+                entity.tenant_id = tenant_id
+            elif session.info.get("criterion") and entity.tenant_id != tenant_id:
+                raise RuntimeError("an entity of another tenant in this transaction")

@@ -1,0 +1,206 @@
+"""Background jobs: one table is queue and outbox. A job may run twice and has its effect once: each write carries its epoch."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+
+from nexusrag.infra.database import Database, Work
+from nexusrag.infra.metrics import JOBS
+from nexusrag.infra.resources import Resources
+from nexusrag.kernel.errors import ApiError
+from nexusrag.kernel.ids import new_id
+
+log = structlog.get_logger(__name__)
+LEASE_S = 10
+RENEW_S = 3
+_BACKOFF_S = 2.0
+_BACKOFF_MAX_S = 300.0
+
+
+class LeaseLost(Exception):
+    """Another worker owns the job now; whatever this one was about to write is rolled back."""
+
+
+class PermanentFailure(Exception):
+    """Trying again is no use. The reason is written for the person who asked for the job."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class Job:
+    """One claimed job. `args` hold ids, never content."""
+
+    id: str
+    tenant_id: str
+    queue: str
+    kind: str
+    args: dict[str, Any]
+    attempt: int
+    max_attempts: int
+    epoch: int
+    resources: Resources
+    finished: bool = False
+
+    @asynccontextmanager
+    async def work(self, *, finish: bool = False) -> AsyncIterator[Work]:
+        """A transaction in the job's tenant that commits only while the lease is held; `finish` ends the job with it.
+
+        Raises LeaseLost, with everything rolled back, when another worker has taken the job.
+        """
+        async with self.resources.get(Database).work(self.tenant_id) as work:
+            yield work
+            await work.flush()
+            # Last in the transaction: the row is locked only until the commit, so renewals hardly wait.
+            if finish:
+                held = await work.raw.fetchval(_FINISH, self.id, self.epoch)
+            else:
+                held = await work.raw.fetchval(_FENCE, self.id, self.epoch)
+            if held is None:
+                raise LeaseLost(self.id)
+        self.finished = self.finished or finish
+
+
+_FENCE = "select id from jobs where id = $1 and epoch = $2 and state = 'running' for update"
+_FINISH = (
+    "update jobs set state = 'succeeded', finished_at = clock_timestamp(), leased_until = null, cause = null "
+    "where id = $1 and epoch = $2 and state = 'running' returning id"
+)
+_FAIL = (
+    "update jobs set state = 'failed', finished_at = clock_timestamp(), leased_until = null, cause = $3 "
+    "where id = $1 and epoch = $2 and state = 'running' returning id"
+)
+_RETRY = (
+    "update jobs set state = 'queued', run_at = clock_timestamp() + make_interval(secs => $3), leased_until = null, cause = $4 "
+    "where id = $1 and epoch = $2 and state = 'running' returning id"
+)
+_HAND_BACK = (
+    "update jobs set state = 'queued', run_at = clock_timestamp(), leased_until = null, attempt = attempt - 1 "
+    "where id = $1 and epoch = $2 and state = 'running'"
+)
+_TAKE_ONE = (
+    "update jobs set state = 'running', epoch = epoch + 1, attempt = attempt + 1, worker = $2, started_at = clock_timestamp(), "
+    "leased_until = clock_timestamp() + make_interval(secs => $3) where id = $1 and state = 'queued' returning *"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobHandler:
+    """What a domain does for one kind of job. `dead` runs once when the job is given up, in the transaction that says so."""
+
+    kind: str
+    run: Callable[[Job], Awaitable[None]]
+    dead: Callable[[Job, Work, str], Awaitable[None]] | None = None
+
+
+class Handlers:
+    """What this release does for each kind of job."""
+
+    def __init__(self, handlers: Iterable[JobHandler]) -> None:
+        self._held = {handler.kind: handler for handler in handlers}
+
+    def of(self, kind: str) -> JobHandler:
+        return self._held[kind]
+
+    def all(self) -> tuple[JobHandler, ...]:
+        return tuple(self._held.values())
+
+
+async def enqueue(work: Work, kind: str, args: dict[str, Any], *, queue: str, max_attempts: int) -> str:
+    """Add a job to the transaction; it exists once that commits. Returns its id. Wake the workers after the commit."""
+    job_id = new_id("job")
+    await work.raw.execute(
+        "insert into jobs (id, tenant_id, queue, kind, args, max_attempts, run_at) "
+        "values ($1, $2, $3, $4, $5::text::jsonb, $6, clock_timestamp())",
+        job_id,
+        work.tenant_id,
+        queue,
+        kind,
+        orjson.dumps(args).decode(),
+        max_attempts,
+    )
+    return job_id
+
+
+def job_of(row: Any, resources: Resources) -> Job:
+    """A claimed row as a job."""
+    args = row["args"]
+    return Job(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        queue=row["queue"],
+        kind=row["kind"],
+        args=orjson.loads(args) if isinstance(args, str) else args,
+        attempt=row["attempt"],
+        max_attempts=row["max_attempts"],
+        epoch=row["epoch"],
+        resources=resources,
+    )
+
+
+async def execute(job: Job, handler: JobHandler) -> None:
+    """Run one claimed job to its outcome: succeeded, queued again with backoff, or failed with a reason."""
+    outcome = "succeeded"
+    try:
+        if job.attempt > job.max_attempts:
+            raise PermanentFailure("It was tried too often: each time the worker went away before it was done.")
+        await handler.run(job)
+        if not job.finished:
+            async with job.work(finish=True):
+                pass
+    except LeaseLost:
+        outcome = "lease_lost"
+    except asyncio.CancelledError:
+        await asyncio.shield(hand_back(job))
+        raise
+    except PermanentFailure as error:
+        outcome = await _settle(job, handler, error.reason, again=False)
+    except Exception as error:  # whatever a handler raises is an outcome of the job, not of the worker
+        log.warning("job.failed", job=job.id, kind=job.kind, attempt=job.attempt, error=type(error).__name__, exc_info=error)
+        reason = error.message if isinstance(error, ApiError) else f"An internal error ({type(error).__name__})."
+        outcome = await _settle(job, handler, reason, again=job.attempt < job.max_attempts)
+    JOBS.labels(job.kind, outcome).inc()
+
+
+async def hand_back(job: Job) -> None:
+    """Give an unfinished job back at once, without counting the attempt."""
+    async with job.resources.get(Database).work(job.tenant_id) as work:
+        await work.raw.execute(_HAND_BACK, job.id, job.epoch)
+
+
+async def take(resources: Resources, tenant_id: str, job_id: str, *, worker: str, lease_s: float) -> Job | None:
+    """Claim one job by its id, for inline execution; None when it is not waiting."""
+    async with resources.get(Database).work(tenant_id) as work:
+        row = await work.raw.fetchrow(_TAKE_ONE, job_id, worker, lease_s)
+    return None if row is None else job_of(row, resources)
+
+
+def backoff_s(attempt: int) -> float:
+    """Seconds until attempt + 1: exponential, capped, with up to a quarter of jitter."""
+    pause: float = min(_BACKOFF_S * 2 ** (attempt - 1), _BACKOFF_MAX_S)
+    return pause * random.uniform(0.75, 1.25)
+
+
+async def _settle(job: Job, handler: JobHandler, reason: str, *, again: bool) -> str:
+    """Write a failed attempt down. A database that is away leaves the lease to run out, which retries the job."""
+    try:
+        async with job.resources.get(Database).work(job.tenant_id) as work:
+            if again:
+                await work.raw.execute(_RETRY, job.id, job.epoch, backoff_s(job.attempt), reason)
+                return "retried"
+            if await work.raw.fetchval(_FAIL, job.id, job.epoch, reason) is None:
+                return "lease_lost"
+            if handler.dead is not None:
+                await handler.dead(job, work, reason)
+            return "failed"
+    except ApiError as error:
+        log.warning("job.unsettled", job=job.id, kind=job.kind, error=error.code)
+        return "unsettled"

@@ -1,0 +1,191 @@
+"""The loop of a worker: claims jobs fairly, keeps their leases, puts back what dead workers held, and runs the crons."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import structlog
+from arq.worker import Worker, func
+
+from nexusrag.infra.database import Database
+from nexusrag.infra.jobs import LEASE_S, RENEW_S, Job, JobHandler, execute, hand_back, job_of
+from nexusrag.infra.metrics import QUEUE_DEPTH
+from nexusrag.infra.redis import Redis
+from nexusrag.infra.resources import Resources
+from nexusrag.kernel.ids import new_id
+
+log = structlog.get_logger(__name__)
+LOOK_S = 2.0
+Periodic = Callable[[Resources], Awaitable[None]]
+
+
+class Runner:
+    """Runs the jobs of one queue in this process, at most `concurrency` at once."""
+
+    def __init__(
+        self,
+        resources: Resources,
+        queue: str,
+        handlers: Sequence[JobHandler],
+        *,
+        concurrency: int,
+        heartbeat_s: float,
+        crons: Mapping[str, tuple[float, Periodic]] | None = None,
+        grace_s: float = 8.0,
+    ) -> None:
+        self.id = f"{socket.gethostname()}/{new_id('worker')}"
+        self._resources = resources
+        self._database = resources.get(Database)
+        self._queue = queue
+        self._handlers = {handler.kind: handler for handler in handlers}
+        self._concurrency = concurrency
+        self._heartbeat_s = heartbeat_s
+        self._crons = dict(crons or {})
+        self._grace_s = grace_s
+        self._running: dict[str, tuple[Job, asyncio.Task[None]]] = {}
+        self._wake = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set; then finish what is nearly done and hand the rest back."""
+        loops = [
+            self._forever("claim", 0, self._claim),
+            self._forever("leases", RENEW_S, self._renew),
+            self._forever("reaper", LOOK_S, self._reap),
+            self._forever("heartbeat", self._heartbeat_s, self._beat),
+            self._doorbell(),
+            *(self._forever(name, every_s, partial(run, self._resources)) for name, (every_s, run) in self._crons.items()),
+        ]
+        tasks = [asyncio.create_task(loop) for loop in loops]
+        try:
+            await stop.wait()
+        finally:
+            tasks[0].cancel()
+            await self._drain()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._leave()
+
+    def ring(self) -> None:
+        """Look for jobs now."""
+        self._wake.set()
+
+    async def _claim(self) -> None:
+        free = self._concurrency - len(self._running)
+        rows = []
+        if free > 0:
+            self._wake.clear()
+            async with self._database.work(None) as work:
+                rows = await work.raw.fetch(
+                    "select * from jobs_claim($1, $2, $3, $4, make_interval(secs => $5))",
+                    self.id, self._queue, list(self._handlers), free, float(LEASE_S),
+                )  # fmt: skip
+        for row in rows:
+            job = job_of(row, self._resources)
+            task = asyncio.create_task(self._run_one(job), name=f"job {job.id}")
+            self._running[job.id] = (job, task)
+        if not rows:
+            try:
+                await asyncio.wait_for(self._wake.wait(), LOOK_S)
+            except TimeoutError:
+                pass
+
+    async def _run_one(self, job: Job) -> None:
+        try:
+            await execute(job, self._handlers[job.kind])
+        finally:
+            self._running.pop(job.id, None)
+            self._wake.set()
+
+    async def _renew(self) -> None:
+        held = list(self._running.values())
+        if not held:
+            return
+        async with self._database.work(None) as work:
+            rows = await work.raw.fetch(
+                "select jobs_renew($1, $2, make_interval(secs => $3)) as id",
+                [job.id for job, _ in held], [job.epoch for job, _ in held], float(LEASE_S),
+            )  # fmt: skip
+        kept = {row["id"] for row in rows}
+        for job, task in held:
+            if job.id not in kept and job.id in self._running and not job.finished:
+                log.warning("job.lease_lost", job=job.id, kind=job.kind)
+                task.cancel()
+
+    async def _reap(self) -> None:
+        async with self._database.work(None) as work:
+            put_back = await work.raw.fetchval("select jobs_reap()")
+            depth = await work.raw.fetchrow("select * from jobs_depth($1)", self._queue)
+        QUEUE_DEPTH.labels(self._queue).set(depth["queued"] if depth else 0)
+        if put_back:
+            log.warning("jobs.put_back", count=put_back)
+            self.ring()
+
+    async def _beat(self) -> None:
+        async with self._database.work(None) as work:
+            await work.raw.execute(
+                "insert into workers (id, queue) values ($1, $2) on conflict (id) do update set heartbeat_at = now()",
+                self.id,
+                self._queue,
+            )
+            await work.raw.execute("delete from workers where heartbeat_at < now() - interval '1 day'")
+
+    async def _leave(self) -> None:
+        try:
+            async with self._database.work(None) as work:
+                await work.raw.execute("delete from workers where id = $1", self.id)
+        except Exception as error:  # leaving must not fail; the row goes stale by itself
+            log.warning("worker.leave_failed", error=type(error).__name__)
+
+    async def _drain(self) -> None:
+        tasks = [task for _, task in self._running.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._grace_s)
+        for _, task in list(self._running.values()):
+            task.cancel()
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _doorbell(self) -> None:
+        """ARQ carries wake-ups. Its worker ends when Redis goes away, so it is started again; meanwhile the claim loop polls."""
+
+        async def wake(context: dict[Any, Any]) -> None:
+            self.ring()
+
+        delay = 0.2
+        while True:
+            redis = self._resources.get(Redis)
+            if await redis.ping():
+                worker = Worker(
+                    functions=[func(wake, name="wake", keep_result=0, max_tries=1)],
+                    queue_name=self._queue,
+                    redis_pool=redis.client,
+                    handle_signals=False,
+                    poll_delay=0.1,
+                    max_jobs=50,
+                    health_check_interval=3600,
+                    keep_result=0,
+                )
+                try:
+                    delay = 0.2
+                    await worker.async_run()
+                except Exception as error:  # whatever ended ARQ, jobs are found without it
+                    log.warning("doorbell.down", error=type(error).__name__)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 5)
+
+    async def _forever(self, name: str, every_s: float, step: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await step()
+            except Exception as error:  # a loop of the worker must outlive every fault of its dependencies
+                log.warning("worker.step_failed", step=name, error=type(error).__name__)
+                await asyncio.sleep(max(every_s, 0.5))
+                continue
+            if every_s:
+                await asyncio.sleep(every_s)
+
+
+__all__ = ["Runner", "hand_back"]
