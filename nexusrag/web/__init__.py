@@ -1,0 +1,1 @@
+"""HTTP machinery: Router, Gate, route class, envelope, errors, event streams, cursors, legacy aliases."""

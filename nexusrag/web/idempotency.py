@@ -1,0 +1,97 @@
+"""Idempotency: the answer is stored with the effect, in one transaction, and replayed for the same key and payload."""
+
+import hashlib
+from typing import Any
+
+import orjson
+from fastapi import Response
+
+from nexusrag.kernel.errors import ApiError, ErrorCode
+from nexusrag.settings import Settings
+from nexusrag.web.call import CallContext
+from nexusrag.web.gate import Gate
+from nexusrag.web.stage import Stage
+
+HEADER = "Idempotency-Key"
+REPLAYED = "Idempotency-Replayed"
+_WRITES = ("POST", "PUT", "PATCH", "DELETE")
+_KEPT_HEADERS = ("content-type", "location")
+
+
+async def replay(call: CallContext) -> None:
+    """Answer a repeated request from the store, or hold the key until this request's transaction ends.
+
+    Raises IDEMPOTENCY_KEY_INVALID, IDEMPOTENCY_IN_PROGRESS while the first request runs, IDEMPOTENCY_KEY_CONFLICT when the
+    key was used for something else.
+    """
+    key = _key(call)
+    if key is None or not call.of(Settings).web.idempotency_enabled:
+        return
+    scope = call.principal.subject_id
+    # The lock goes with the transaction, so a crash never leaves a key blocked.
+    lock = int.from_bytes(hashlib.sha256(f"{call.tenant_id}\x00{scope}\x00{key}".encode()).digest()[:8], "big", signed=True)
+    row = await call.db.raw.fetchrow(
+        "select pg_try_advisory_xact_lock($1) as held, s.* from (select 1) one left join idempotency_keys s "
+        "on s.tenant_id = $2 and s.scope = $3 and s.key = $4 and s.expires_at > now()",
+        lock,
+        call.tenant_id,
+        scope,
+        key,
+    )
+    fingerprint = _fingerprint(call)
+    if row is None or not row["held"]:
+        raise ApiError(
+            ErrorCode.IDEMPOTENCY_IN_PROGRESS, "The first request with this Idempotency-Key is still running.", headers={"Retry-After": "1"}
+        )
+    if row["key"] is None:
+        call.idempotency = (scope, key, fingerprint)
+        return
+    if row["fingerprint"] != fingerprint:
+        raise ApiError(ErrorCode.IDEMPOTENCY_KEY_CONFLICT, "This Idempotency-Key was used for another request; choose a new one.")
+    call.headers[REPLAYED] = "true"
+    if row["run_id"] is not None:
+        call.run_id = row["run_id"]  # a stream is not stored: its key leads to the run
+        return
+    headers = {**orjson.loads(row["headers"]), **call.headers, "X-Request-Id": call.request_id}
+    call.replay = Response(row["body"], status_code=row["status"], headers=headers)
+
+
+async def store(call: CallContext, status: int, body: bytes) -> None:
+    """Keep the answer, in the transaction of the effect."""
+    if call.idempotency is None:
+        return
+    scope, key, fingerprint = call.idempotency
+    headers = {"content-type": "application/json"} if body else {}
+    await call.db.raw.execute(
+        "insert into idempotency_keys (tenant_id, scope, key, fingerprint, status, headers, body, run_id, expires_at) "
+        "values ($1, $2, $3, $4, $5, $6::text::jsonb, $7, $8, now() + make_interval(hours => $9)) "
+        "on conflict (tenant_id, scope, key) do update set fingerprint = excluded.fingerprint, status = excluded.status, "
+        "headers = excluded.headers, body = excluded.body, run_id = excluded.run_id, created_at = now(), expires_at = excluded.expires_at",
+        call.tenant_id, scope, key, fingerprint, status, orjson.dumps(headers).decode(), body, call.run_id,
+        call.of(Settings).web.idempotency_ttl_hours,
+    )  # fmt: skip
+
+
+def _key(call: CallContext) -> str | None:
+    given = call.request.headers.getlist(HEADER)
+    if not given:
+        field: Any = call.body.get("idempotency_key") if isinstance(call.body, dict) else None
+        given = [field] if isinstance(field, str) else []
+    if not given:
+        return None
+    key = given[0]
+    if len(given) > 1 or not 1 <= len(key) <= 128 or not key.isascii() or not key.isprintable():
+        raise ApiError(ErrorCode.IDEMPOTENCY_KEY_INVALID, "Idempotency-Key must be given once: 1 to 128 printable ASCII characters.")
+    return key
+
+
+def _fingerprint(call: CallContext) -> bytes:
+    url = call.request.url
+    return hashlib.sha256(b"\x00".join([call.request.method.encode(), url.path.encode(), url.query.encode(), call.fingerprint])).digest()
+
+
+def _needed(gate: Gate, method: str) -> bool:
+    return gate.idempotent and method in _WRITES
+
+
+STAGE = Stage("idempotency", replay, _needed)

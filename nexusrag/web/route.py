@@ -1,0 +1,187 @@
+"""The route class: runs the pipeline around a handler, in one transaction, and commits before the first byte of the answer."""
+
+import asyncio
+import functools
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, get_args, get_origin
+
+import structlog
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.params import Form
+from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
+
+from nexusrag.infra.database import Database, unreachable
+from nexusrag.infra.ids import request_id_of
+from nexusrag.infra.metrics import REQUESTS
+from nexusrag.infra.resources import Resources
+from nexusrag.kernel.errors import ApiError, ErrorCode
+from nexusrag.settings import Settings
+from nexusrag.web.body import read_form, read_json
+from nexusrag.web.call import CALL_KEY, CallContext
+from nexusrag.web.envelope import Data, Listed, enveloped, error_response
+from nexusrag.web.gate import Gate
+from nexusrag.web.legacy import legacy_headers
+from nexusrag.web.stage import Pipeline, Stage
+
+log = structlog.get_logger(__name__)
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class GatedRoute(APIRoute):
+    """A route with its gate. The pipeline and the resources are found on the application when a request comes."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], *, gate: Gate, legacy: bool = False, **options: Any) -> None:
+        self.gate = gate
+        self.legacy = legacy
+        self._stages: tuple[tuple[Stage, ...], tuple[Stage, ...]] | None = None
+        super().__init__(path, as_data(endpoint, options.get("status_code") or 200), strict_content_type=False, **options)
+
+    def get_route_handler(self) -> Handler:
+        inner = super().get_route_handler()
+        label = self.path_format
+
+        async def handle(request: Request) -> Response:
+            call = CallContext(
+                request, self.gate, request_id_of(request), request.app.state.resources, request.app.state.loaders, self.legacy
+            )
+            request.scope[CALL_KEY] = call
+            pipeline: Pipeline = request.app.state.pipeline
+            try:
+                response = await self._answer(call, pipeline, inner)
+            except (ApiError, RequestValidationError) as error:
+                response = await self._refuse(call, pipeline, error)
+            except Exception as error:  # the last resort: the client gets a code and an id, the log gets the trace
+                response = await self._refuse(call, pipeline, _unforeseen(error, call))
+            finally:
+                call.leave()
+            REQUESTS.labels(request.method, label, str(response.status_code)).inc()
+            return response
+
+        return handle
+
+    def stages(self, pipeline: Pipeline) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
+        """The stages that apply to this route, before and within the transaction."""
+        if self._stages is None:
+            method = next(iter(self.methods))
+            self._stages = (
+                tuple(stage for stage in pipeline.before if stage.applies(self.gate, method)),
+                tuple(stage for stage in pipeline.within if stage.applies(self.gate, method)),
+            )
+        return self._stages
+
+    async def _answer(self, call: CallContext, pipeline: Pipeline, inner: Handler) -> Response:
+        before, within = self.stages(pipeline)
+        for stage in before:
+            await stage.enter(call)
+        await self._read_body(call)
+        if not self.gate.transaction:
+            return self._finish(call, await inner(call.request))
+        try:
+            async with AsyncExitStack() as stack:
+                call.open_work(await stack.enter_async_context(call.of(Database).work(call.tenant_id)), stack.aclose)
+                response = await self._within(call, pipeline, within, inner)
+        except BaseException:
+            await asyncio.shield(call.run_on_failure())
+            raise
+        finally:
+            call.open_work(None)
+        await call.run_after_commit()
+        return response
+
+    async def _within(self, call: CallContext, pipeline: Pipeline, stages: tuple[Stage, ...], inner: Handler) -> Response:
+        for stage in stages:
+            await stage.enter(call)
+        if call.replay is not None:
+            replay: Response = call.replay
+            return replay
+        response = self._finish(call, await inner(call.request))
+        for closing in pipeline.closing if call.has_work else ():
+            await closing(call, response.status_code, bytes(getattr(response, "body", b"")))
+        return response
+
+    async def _read_body(self, call: CallContext) -> None:
+        if self.body_field is None:
+            return
+        web = call.of(Settings).web
+        if isinstance(self.body_field.field_info, Form):
+            call.body, call.fingerprint = await read_form(call.request, web.max_upload_bytes)
+        else:
+            call.body, call.fingerprint = await read_json(call.request, web.max_json_body_bytes)
+
+    def _finish(self, call: CallContext, response: Response) -> Response:
+        if isinstance(response, Data):
+            plain = call.legacy or not self.gate.enveloped
+            if response.status_code == 204:
+                response = Response(status_code=204)
+            else:
+                body = response.payload if plain else enveloped(response.payload, call.request_id, response.page)
+                response = Response(body, status_code=response.status_code, media_type="application/json")
+        response.headers.update(call.headers)
+        response.headers["X-Request-Id"] = call.request_id
+        if call.legacy:
+            response.headers.update(legacy_headers(self.path_format))
+        return response
+
+    async def _refuse(self, call: CallContext, pipeline: Pipeline, error: ApiError | RequestValidationError) -> Response:
+        call.open_work(None)
+        if isinstance(error, RequestValidationError):
+            error = invalid(error)
+        await pipeline.denied(call, error)
+        headers = legacy_headers(self.path_format) if call.legacy else {}
+        return error_response(error, call.request_id, legacy=call.legacy, headers=headers)
+
+
+def as_data(endpoint: Callable[..., Awaitable[Any]], status: int) -> Callable[..., Awaitable[Response]]:
+    """`endpoint`, with what it returns serialised by its return annotation. Responses (streams, files) pass as they are."""
+    returned = inspect.signature(endpoint, eval_str=True).return_annotation
+    listed = get_origin(returned) is Listed
+    adapter: TypeAdapter[Any] = TypeAdapter(list[get_args(returned)[0]] if listed else _serialisable(returned))  # type: ignore[misc]
+
+    @functools.wraps(endpoint)
+    async def handler(*args: Any, **kwargs: Any) -> Response:
+        result = await endpoint(*args, **kwargs)
+        if isinstance(result, Response):
+            return result
+        if isinstance(result, Listed):
+            return Data(adapter.dump_json(result.items), status, result.page)
+        return Data(adapter.dump_json(result), status)
+
+    return handler
+
+
+def _serialisable(annotation: Any) -> Any:
+    return Any if inspect.isclass(annotation) and issubclass(annotation, Response) else annotation
+
+
+_NOISE = re.compile(r"^(Value error|Assertion failed), ")
+
+
+def invalid(error: RequestValidationError) -> ApiError:
+    """VALIDATION_ERROR that names each field. Values are not echoed: they may be documents or secrets."""
+    faults = [
+        {
+            "field": ".".join(str(part) for part in fault["loc"]),
+            "message": _NOISE.sub("", str(fault["msg"])),
+            "type": fault["type"],
+        }
+        for fault in error.errors()
+    ]
+    first = faults[0] if faults else {"field": "request", "message": "cannot be understood"}
+    return ApiError(ErrorCode.VALIDATION_ERROR, f"{first['field']}: {first['message']}", {"errors": faults[:20]})
+
+
+def _unforeseen(error: Exception, call: CallContext) -> ApiError:
+    if unreachable(error):
+        return ApiError(ErrorCode.SERVICE_UNAVAILABLE, "The database is away; try again shortly.", headers={"Retry-After": "1"})
+    log.error("request.failed", request_id=call.request_id, error=type(error).__name__, exc_info=error)
+    return ApiError(ErrorCode.INTERNAL_ERROR, "Something went wrong here; the request id lets an operator find it.")
+
+
+def resources_of(request: Request) -> Resources:
+    resources: Resources = request.app.state.resources
+    return resources

@@ -1,0 +1,57 @@
+"""uvicorn as we run it: httptools (strict about framing), uvloop, and the connection at hand for cutting off stalled readers."""
+
+import asyncio
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from nexusrag.settings import Settings
+from nexusrag.web.sse import TRANSPORT_KEY
+
+
+class Protocol(HttpToolsProtocol):
+    """Puts the transport into the scope of each request."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope[TRANSPORT_KEY] = self.transport  # type: ignore[index]  # the scope is typed by its kind
+
+
+class Server(uvicorn.Server):
+    """A server whose signals are handled by whoever runs it."""
+
+    def __init__(self, app: FastAPI, settings: Settings, *, fd: int | None = None) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.web.api_host,
+                port=settings.web.api_port,
+                fd=fd,
+                http=Protocol,
+                ws="none",
+                loop="uvloop",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=20,
+                timeout_graceful_shutdown=8,
+                h11_max_incomplete_event_size=None,
+            )
+        )
+
+
+def run(app: FastAPI, settings: Settings) -> int:
+    """Serve until a signal; 0 when the server had started."""
+    server = Server(app, settings)
+    with asyncio.Runner(loop_factory=_loop) as runner:
+        runner.run(server.serve())
+    return 0 if server.started else 3
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    import uvloop  # noqa: PLC0415  # not on every platform
+
+    return uvloop.new_event_loop()
