@@ -1,0 +1,1 @@
+"""Roles: the least role of each action, checked before anything is read."""

@@ -1,0 +1,1 @@
+"""API keys: minting, keyed hashes, checking, revoking. A leaked table is no credential."""

@@ -1,0 +1,17 @@
+"""All SQL of audit."""
+
+from typing import Any
+
+import orjson
+
+from nexusrag.infra.database import Work
+
+_INSERT = (
+    "insert into audit_events (tenant_id, actor_type, actor_id, actor_role, event_type, outcome, resource_type, resource_id, request_id, "
+    "ip_address, user_agent, metadata, error_code) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::text::jsonb, $13)"
+)
+
+
+async def insert(work: Work, *columns: Any, metadata: dict[str, Any] | None, error_code: str | None) -> None:
+    """One event; `columns` are those of the statement up to user_agent."""
+    await work.raw.execute(_INSERT, *columns, None if metadata is None else orjson.dumps(metadata, default=str).decode(), error_code)

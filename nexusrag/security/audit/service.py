@@ -1,0 +1,93 @@
+"""Writing events: those of a request's transaction, and refusals after it was rolled back."""
+
+from time import monotonic
+from typing import Any
+
+import structlog
+
+from nexusrag.infra.database import Database, Work
+from nexusrag.infra.logs import redact
+from nexusrag.kernel.errors import ApiError, ErrorCode
+from nexusrag.kernel.events import EventType
+from nexusrag.kernel.principal import Principal
+from nexusrag.security.audit import repository
+from nexusrag.web.call import CallContext
+
+log = structlog.get_logger(__name__)
+# Refusals that are events of their own; others show in logs and metrics.
+_REFUSALS = {
+    ErrorCode.AUTH_FORBIDDEN: EventType.RBAC_FORBIDDEN,
+    ErrorCode.AUTHZ_DENIED: EventType.AUTHZ_DENIED,
+    ErrorCode.AUTH_UNAUTHORIZED: EventType.ACCESS_FAILURE,
+    ErrorCode.AUTH_REVOKED_KEY: EventType.ACCESS_FAILURE,
+    ErrorCode.AUTH_EXPIRED_KEY: EventType.ACCESS_FAILURE,
+}
+
+
+async def write(call: CallContext, work: Work, event: EventType, metadata: dict[str, Any], *, error: ErrorCode | None = None) -> None:
+    """Add `event` about this request to the transaction."""
+    principal = call.known_principal
+    client = call.request.client
+    await repository.insert(
+        work,
+        principal.tenant_id if principal else None,
+        "api_key" if principal else "anonymous",
+        principal.api_key_id if principal else None,
+        principal.role.value if principal else None,
+        event.value,
+        "failure" if error else "success",
+        call.gate.on.value if call.gate.on else None,
+        call.resource_id,
+        call.request_id,
+        client.host if client else None,
+        call.request.headers.get("user-agent", "")[:200],
+        metadata=redact(metadata) | {"subject_id": principal.subject_id} if principal else redact(metadata),
+        error_code=error.value if error else None,
+    )
+
+
+async def closing(call: CallContext, status: int, body: bytes) -> None:
+    """The gate's event and whatever the service added, in the request's transaction."""
+    if call.gate.audit is not None:
+        await write(call, call.db, call.gate.audit, call.recorded)
+    for event, metadata in call.events:
+        await write(call, call.db, event, metadata)
+
+
+async def denied(call: CallContext, error: BaseException) -> None:
+    """A refusal, in a transaction of its own. Failing to write it never changes the answer."""
+    if not isinstance(error, ApiError) or (event := _REFUSALS.get(error.code)) is None:
+        return
+    principal = call.known_principal
+    if principal is None and not call.resources.get(FailureSampler).admit():
+        return
+    try:
+        async with call.of(Database).work(principal.tenant_id if principal else None) as work:
+            await write(call, work, event, {"path": call.request.url.path[:200], "method": call.request.method}, error=error.code)
+    except ApiError as failure:
+        log.error("audit.unwritten", event_type=event.value, error=failure.code, request_id=call.request_id)
+
+
+async def record_access(database: Database, principal: Principal, request_id: str, address: str | None) -> None:
+    """A credential was checked against the database and accepted; cached hits are not events of their own."""
+    async with database.work(principal.tenant_id) as work:
+        await repository.insert(
+            work, principal.tenant_id, "api_key", principal.api_key_id, principal.role.value, EventType.ACCESS_SUCCESS.value, "success",
+            "api_key", principal.api_key_id, request_id, address, None, metadata={"subject_id": principal.subject_id}, error_code=None,
+        )  # fmt: skip
+
+
+class FailureSampler:
+    """Lets through the first anonymous failures of each second, so that a flood of bad keys cannot fill the disk."""
+
+    def __init__(self, per_second: int = 10) -> None:
+        self._per_second = per_second
+        self._second = 0
+        self._count = 0
+
+    def admit(self) -> bool:
+        second = int(monotonic())
+        if second != self._second:
+            self._second, self._count = second, 0
+        self._count += 1
+        return self._count <= self._per_second
