@@ -1,0 +1,1 @@
+"""Corpora, documents, ingestion and retrieval."""

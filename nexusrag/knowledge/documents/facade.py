@@ -1,0 +1,22 @@
+"""What other domains may ask of documents."""
+
+from nexusrag.knowledge.documents import gates
+from nexusrag.knowledge.documents.models import Document
+from nexusrag.knowledge.documents.repository import (
+    count_by_status,
+    delete,
+    fail,
+    finish,
+    matches,
+    of_corpus,
+    page,
+    set_progress,
+    start,
+)
+from nexusrag.knowledge.documents.schemas import DocumentAccepted, DocumentOut, Reindex
+from nexusrag.knowledge.documents.service import INGEST, REMOVE_BLOB, out, reindex
+
+__all__ = [
+    "INGEST", "REMOVE_BLOB", "Document", "DocumentAccepted", "DocumentOut", "Reindex", "count_by_status", "delete", "fail",
+    "finish", "gates", "matches", "of_corpus", "out", "page", "reindex", "set_progress", "start",
+]  # fmt: skip

@@ -1,0 +1,180 @@
+"""All SQL of documents."""
+
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, Select, func, select, tuple_
+
+from nexusrag.infra.database import Work
+from nexusrag.kernel.actions import Permission
+from nexusrag.kernel.errors import not_found
+from nexusrag.knowledge import visibility
+from nexusrag.knowledge.documents.models import Document
+from nexusrag.settings import Settings
+from nexusrag.web.call import CallContext
+
+_D = Document.__table__.c
+COLUMNS = tuple(
+    _D[name]
+    for name in (
+        "id",
+        "tenant_id",
+        "corpus_id",
+        "filename",
+        "content_type",
+        "source",
+        "ingest_source",
+        "status",
+        "failure_reason",
+        "created_at",
+        "updated_at",
+        "queued_at",
+        "processing_started_at",
+        "completed_at",
+        "last_reindexed_at",
+        "last_job_id",
+        "num_chunks",
+        "size_bytes",
+        "metadata",
+        "progress",
+        "live_version_id",
+    )  # fmt: skip
+)
+
+
+async def load(call: CallContext, document_id: str) -> Document:
+    """The document with the caller's rights on it, in one statement; the permission stage judges them."""
+    call.resource_id = document_id
+    settings = call.of(Settings)
+    needed = call.gate.permission or Permission.READ
+    row = (
+        await call.session.execute(
+            select(
+                Document,
+                visibility.visible_to(call.principal, settings).label("visible"),
+                visibility.holds(call.principal, settings, needed).label("permitted"),
+            ).where(Document.tenant_id == call.tenant_id, Document.id == document_id)
+        )
+    ).one_or_none()
+    if row is None:
+        raise not_found("document")
+    call.rights = (row.visible, row.permitted)
+    document: Document = row[0]
+    return document
+
+
+def page(
+    tenant_id: str, condition: ColumnElement[bool], *, order: tuple[Any, ...], after: tuple[list[Any], bool] | None, limit: int
+) -> Select[Any]:
+    """Columns of the documents that meet `condition`, ordered by `order` columns, all one way; `after`: last position, descending."""
+    statement = select(*COLUMNS).where(Document.tenant_id == tenant_id, condition)
+    if after is not None:
+        position, descending = after
+        here, there = tuple_(*order), tuple_(*position)
+        statement = statement.where(here < there if descending else here > there)
+    return statement.limit(limit)
+
+
+async def newest_first(call: CallContext, corpus_id: str | None, after: list[Any] | None, limit: int) -> list[Any]:
+    """Rows of the documents that the caller may read."""
+    statement = page(
+        call.tenant_id,
+        visibility.visible_to(call.principal, call.of(Settings)),
+        order=(Document.created_at, Document.id),
+        after=None if after is None else (after, True),
+        limit=limit,
+    ).order_by(Document.created_at.desc(), Document.id.desc())
+    if corpus_id is not None:
+        statement = statement.where(Document.corpus_id == corpus_id)
+    return list((await call.db.connection.execute(statement)).all())
+
+
+async def taken(work: Work, document_id: str) -> Document | None:
+    """The document with this id, whoever may see it, locked until the transaction ends."""
+    statement = select(Document).where(Document.tenant_id == work.tenant_id, Document.id == document_id).with_for_update()
+    document: Document | None = await work.session.scalar(statement)
+    return document
+
+
+async def may(call: CallContext, document_id: str, permission: Permission) -> bool:
+    condition = visibility.holds(call.principal, call.of(Settings), permission)
+    statement = select(condition).where(Document.tenant_id == call.tenant_id, Document.id == document_id)
+    return bool(await call.session.scalar(statement))
+
+
+async def version_number(work: Work, version_id: int) -> int | None:
+    number: int | None = await work.raw.fetchval(
+        "select number from document_versions where tenant_id = $1 and id = $2", work.tenant_id, version_id
+    )
+    return number
+
+
+async def start(work: Work, document_id: str) -> Any:
+    """Mark it as being processed; the row, or None when it is gone or its corpus is being removed."""
+    return await work.raw.fetchrow(
+        "update documents d set status = 'processing', processing_started_at = clock_timestamp(), updated_at = clock_timestamp() "
+        "from corpora c where d.tenant_id = $1 and d.id = $2 and c.tenant_id = d.tenant_id and c.key = d.corpus_key "
+        "and c.deleted_at is null returning d.*",
+        work.tenant_id,
+        document_id,
+    )
+
+
+async def set_progress(work: Work, document_id: str, progress: dict[str, Any]) -> None:
+    await work.raw.execute(
+        "update documents set progress = progress || $3::text::jsonb where tenant_id = $1 and id = $2",
+        work.tenant_id,
+        document_id,
+        orjson.dumps(progress).decode(),
+    )
+
+
+async def finish(work: Work, document_id: str, *, version_id: int, num_chunks: int, progress: dict[str, Any], reindexed: bool) -> None:
+    """The version is live."""
+    await work.raw.execute(
+        "update documents set status = 'succeeded', failure_reason = null, live_version_id = $3, num_chunks = $4, "
+        "progress = progress || $5::text::jsonb, completed_at = clock_timestamp(), updated_at = clock_timestamp(), "
+        "last_reindexed_at = case when $6 then clock_timestamp() else last_reindexed_at end where tenant_id = $1 and id = $2",
+        work.tenant_id,
+        document_id,
+        version_id,
+        num_chunks,
+        orjson.dumps(progress).decode(),
+        reindexed,
+    )
+
+
+async def fail(work: Work, document_id: str, reason: str) -> None:
+    """The attempt failed; an earlier version stays live."""
+    await work.raw.execute(
+        "update documents set status = 'failed', failure_reason = $3, completed_at = clock_timestamp(), updated_at = clock_timestamp() "
+        "where tenant_id = $1 and id = $2",
+        work.tenant_id,
+        document_id,
+        reason[:1000],
+    )
+
+
+async def of_corpus(work: Work, corpus_key: int, limit: int) -> list[tuple[str, str]]:
+    """Ids and blobs of some documents of a corpus."""
+    rows = await work.raw.fetch(
+        "select id, blob_id from documents where tenant_id = $1 and corpus_key = $2 limit $3", work.tenant_id, corpus_key, limit
+    )
+    return [(row["id"], row["blob_id"]) for row in rows]
+
+
+async def delete(work: Work, document_ids: list[str]) -> None:
+    """The documents with their grants and versions; their index must be gone before."""
+    await work.raw.execute("delete from documents where tenant_id = $1 and id = any($2)", work.tenant_id, document_ids)
+
+
+def matches(text: str) -> ColumnElement[bool]:
+    """File names and ids that contain `text`, whatever it is made of."""
+    pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+    return Document.filename.ilike(pattern, escape="\\") | Document.id.ilike(pattern, escape="\\")
+
+
+async def count_by_status(call: CallContext, condition: ColumnElement[bool]) -> dict[str, int]:
+    """How many documents that the caller may read are in each state."""
+    statement = select(Document.status, func.count()).where(Document.tenant_id == call.tenant_id, condition).group_by(Document.status)
+    return {row[0]: row[1] for row in await call.db.connection.execute(statement)}

@@ -1,0 +1,103 @@
+"""All SQL that writes the index."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nexusrag.infra.database import Work, halfvec
+from nexusrag.knowledge.index.models import LANGUAGE, NewVersion
+
+_BATCH = 500
+_VERSION = (
+    "insert into document_versions (tenant_id, document_id, corpus_key, number, state, sha256, chunk_size_chars, chunk_overlap_chars, "
+    "space_id, pages, chars, num_chunks, live_at) select $1, $2, $3, coalesce(max(number), 0) + 1, 'live', $4, $5, $6, $7, $8, $9, $10, "
+    "clock_timestamp() from document_versions where tenant_id = $1 and document_id = $2 returning id"
+)
+# Ids are returned in the order of ord, which is the order of the arrays.
+_CHUNKS = (
+    "with made as (insert into chunks (tenant_id, version_id, ord, text, heading, start_char, end_char, page, page_end, hash) "
+    "select $1, $2, c.ord, c.text, case when c.heading = '' then '{}'::text[] else string_to_array(c.heading, E'\\x1f') end, "
+    "c.start_char, c.end_char, c.page, c.page_end, c.hash "
+    "from unnest($3::int[], $4::text[], $5::text[], $6::int[], $7::int[], $8::int[], $9::int[], $10::bytea[]) "
+    "as c (ord, text, heading, start_char, end_char, page, page_end, hash) returning id, ord) select id from made order by ord"
+)
+_EMBEDDINGS = (
+    "insert into embeddings (tenant_id, space_id, version_id, chunk_id, v) "
+    "select $1, $2, $3, e.chunk_id, e.v from unnest($4::bigint[], $5::halfvec[]) as e (chunk_id, v)"
+)
+# One row per term; the lengths ride along so that a query needs nothing but the postings of its terms.
+_POSTINGS = (
+    "with lexed as (select c.chunk_id, to_tsvector($5::regconfig, c.body) as lexemes "
+    "from unnest($3::bigint[], $4::text[]) as c (chunk_id, body)), "
+    "terms as (select l.chunk_id, t.lexeme, cardinality(t.positions) as tf from lexed l cross join lateral unnest(l.lexemes) t), "
+    "lengths as (select chunk_id, sum(tf)::int as len from terms group by chunk_id), "
+    "put as (insert into postings (tenant_id, corpus_key, term, version_id, chunk_ids, tfs, lens) "
+    "select $1, $2, t.lexeme, $6, array_agg(t.chunk_id order by t.chunk_id), array_agg(t.tf order by t.chunk_id), "
+    "array_agg(l.len order by t.chunk_id) from terms t join lengths l using (chunk_id) where length(t.lexeme) <= 255 "
+    "group by t.lexeme order by t.lexeme) "
+    "update document_versions set num_terms = (select coalesce(sum(len), 0) from lengths) where id = $6"
+)
+
+
+async def insert(work: Work, version: NewVersion) -> int:
+    """Write a version with all that searches read of it; it counts once the document points to it. Returns its id."""
+    version_id: int = await work.raw.fetchval(
+        _VERSION, work.tenant_id, version.document_id, version.corpus_key, version.sha256, version.chunk_size_chars,
+        version.chunk_overlap_chars, version.space_id, version.pages, version.chars, len(version.chunks),
+    )  # fmt: skip
+    chunk_ids: list[int] = []
+    for start in range(0, len(version.chunks), _BATCH):
+        chunks = version.chunks[start : start + _BATCH]
+        rows = await work.raw.fetch(
+            _CHUNKS, work.tenant_id, version_id, [c.ord for c in chunks], [c.text for c in chunks], ["\x1f".join(c.heading) for c in chunks],
+            [c.start for c in chunks], [c.end for c in chunks], [c.page for c in chunks], [c.page_end for c in chunks],
+            [c.hash for c in chunks],
+        )  # fmt: skip
+        ids = [row["id"] for row in rows]
+        await work.raw.execute(
+            _EMBEDDINGS, work.tenant_id, version.space_id, version_id, ids, [halfvec(vector) for vector in version.vectors[start : start + len(chunks)]]
+        )
+        chunk_ids += ids
+    await work.raw.execute(
+        _POSTINGS, work.tenant_id, version.corpus_key, chunk_ids, [c.embedded for c in version.chunks], LANGUAGE, version_id
+    )
+    return version_id
+
+
+async def known_vectors(work: Work, document_id: str, space_id: int, hashes: list[bytes]) -> dict[bytes, NDArray[np.float32]]:
+    """Vectors that the document's live version has for chunks with these hashes."""
+    rows = await work.raw.fetch(
+        "select distinct on (c.hash) c.hash, e.v from documents d join chunks c on c.version_id = d.live_version_id "
+        "join embeddings e on e.chunk_id = c.id and e.space_id = $3 where d.tenant_id = $1 and d.id = $2 and c.hash = any($4)",
+        work.tenant_id,
+        document_id,
+        space_id,
+        hashes,
+    )
+    return {row["hash"]: row["v"] for row in rows}
+
+
+async def retire_others(work: Work, document_id: str, version_id: int) -> None:
+    """Remove what searches read of the document's other versions; their rows stay as history."""
+    old = await work.raw.fetch(
+        "update document_versions set state = 'retired', retired_at = clock_timestamp() "
+        "where tenant_id = $1 and document_id = $2 and id <> $3 and state <> 'retired' returning id",
+        work.tenant_id,
+        document_id,
+        version_id,
+    )
+    await _clear(work, [row["id"] for row in old])
+
+
+async def remove(work: Work, document_ids: list[str]) -> None:
+    """Remove all that the index holds of these documents."""
+    rows = await work.raw.fetch(
+        "select id from document_versions where tenant_id = $1 and document_id = any($2)", work.tenant_id, document_ids
+    )
+    await _clear(work, [row["id"] for row in rows])
+
+
+async def _clear(work: Work, version_ids: list[int]) -> None:
+    if not version_ids:
+        return
+    for table in ("postings", "embeddings", "chunks"):
+        await work.raw.execute(f"delete from {table} where tenant_id = $1 and version_id = any($2)", work.tenant_id, version_ids)

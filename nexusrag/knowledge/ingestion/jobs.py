@@ -1,0 +1,162 @@
+"""Background functions of ingestion. Each may run twice and has its effect once."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nexusrag.infra.database import Work
+from nexusrag.infra.jobs import Job, PermanentFailure, enqueue
+from nexusrag.kernel.errors import ApiError, ErrorCode
+from nexusrag.knowledge.corpora import facade as corpora
+from nexusrag.knowledge.documents import facade as documents
+from nexusrag.knowledge.index import facade as index
+from nexusrag.knowledge.parsing.facade import Chunk, ChunkParams, ParsedResult, ParseError, Sandbox, embedded_text
+from nexusrag.providers.embeddings.port import Embedder
+from nexusrag.security.crypto.facade import BlobStore
+from nexusrag.settings import Settings
+
+_EMBED_BATCH = 64
+_REMOVE_BATCH = 100
+
+
+async def ingest(job: Job) -> None:
+    """Parse, chunk and embed one document, then swap the new version in. An earlier version stays live until then.
+
+    Raises PermanentFailure with a reason for the uploader when trying again is no use.
+    """
+    document_id: str = job.args["document_id"]
+    async with job.work() as work:
+        document = await documents.start(work, document_id)
+    if document is None:
+        raise PermanentFailure("The document or its corpus is gone.")
+    params = _params(job)
+    parsed = await _parse(job, document, params)
+    if not parsed.chunks:
+        raise PermanentFailure("No text was found in the document.")
+    space_id, chunks, vectors = await _embed(job, document, parsed)
+    async with job.work(finish=True) as work:
+        version_id = await index.insert(
+            work,
+            index.NewVersion(
+                document_id=document_id,
+                corpus_key=document["corpus_key"],
+                space_id=space_id,
+                sha256=document["sha256"],
+                chunk_size_chars=params.size_chars,
+                chunk_overlap_chars=params.overlap_chars,
+                pages=parsed.pages,
+                chars=parsed.chars,
+                chunks=chunks,
+                vectors=vectors,
+            ),
+        )
+        await documents.finish(
+            work,
+            document_id,
+            version_id=version_id,
+            num_chunks=len(chunks),
+            progress={"pages": parsed.pages, "chunks": len(chunks), "chunks_done": len(chunks)},
+            reindexed=bool(job.args.get("reindex")),
+        )
+        await index.retire_others(work, document_id, version_id)
+        await _remove_former_blob(job, work)
+
+
+async def give_up(job: Job, work: Work, reason: str) -> None:
+    """The document failed for good; say why."""
+    await documents.fail(work, job.args["document_id"], reason)
+    await _remove_former_blob(job, work)
+
+
+async def remove_corpus(job: Job) -> None:
+    """Remove what a deleted corpus held, some documents at a time, then the corpus."""
+    corpus_key: int = job.args["corpus_key"]
+    blobs = job.resources.get(BlobStore)
+    while True:
+        async with job.work() as work:
+            batch = await documents.of_corpus(work, corpus_key, _REMOVE_BATCH)
+        if not batch:
+            break
+        # Files first: a crash after this finds the rows again and removes the files again, which does no harm.
+        for _, blob_id in batch:
+            await blobs.delete(job.tenant_id, blob_id)
+        ids = [document_id for document_id, _ in batch]
+        async with job.work() as work:
+            await index.remove(work, ids)
+            await documents.delete(work, ids)
+    async with job.work(finish=True) as work:
+        await corpora.remove(work, corpus_key)
+
+
+async def remove_blob(job: Job) -> None:
+    """Remove a file that no row names any more."""
+    await job.resources.get(BlobStore).delete(job.tenant_id, job.args["blob_id"])
+
+
+def _params(job: Job) -> ChunkParams:
+    settings = job.resources.get(Settings).ingestion
+    return ChunkParams(
+        size_chars=job.args.get("chunk_size_chars", settings.chunk_size_chars),
+        overlap_chars=job.args.get("chunk_overlap_chars", settings.chunk_overlap_chars),
+    )
+
+
+async def _parse(job: Job, document: Any, params: ChunkParams) -> ParsedResult:
+    with TemporaryDirectory(prefix="nexusrag-") as directory:
+        path = Path(directory) / "source"
+        try:
+            await job.resources.get(BlobStore).fetch_to(job.tenant_id, document["blob_id"], path)
+        except ApiError as error:
+            if error.code is ErrorCode.NOT_FOUND:
+                raise PermanentFailure("The stored source of this document is gone; upload it again.") from error
+            raise
+        try:
+            return await job.resources.get(Sandbox).run(path, document["filename"], document["content_type"], params)
+        except ParseError as error:
+            raise PermanentFailure(error.reason) from error
+
+
+async def _embed(job: Job, document: Any, parsed: ParsedResult) -> tuple[int, list[index.IndexedChunk], NDArray[np.float32]]:
+    embedder = job.resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
+    model = embedder.model
+    chunks = [_indexed(chunk) for chunk in parsed.chunks]
+    async with job.work() as work:
+        space_id, held = await corpora.claim_space(work, document["corpus_key"], model.name, model.dimensions)
+        if held != model.name:
+            raise PermanentFailure(f"{ErrorCode.EMBEDDING_DIMENSION_MISMATCH}: the corpus was indexed with {held}, not {model.name}.")
+        known = await index.known_vectors(work, document["id"], space_id, [chunk.hash for chunk in chunks]) if document["live_version_id"] else {}
+        await documents.set_progress(work, document["id"], {"pages": parsed.pages, "chunks": len(chunks), "chunks_done": len(known)})
+    vectors = np.empty((len(chunks), model.dimensions), dtype=np.float32)
+    missing = []
+    for place, chunk in enumerate(chunks):
+        if chunk.hash in known:
+            vectors[place] = known[chunk.hash]
+        else:
+            missing.append(place)
+    for start in range(0, len(missing), _EMBED_BATCH):
+        places = missing[start : start + _EMBED_BATCH]
+        try:
+            vectors[places] = await embedder.embed([chunks[place].embedded for place in places])
+        except ApiError as error:
+            if error.code is ErrorCode.EMBEDDING_DIMENSION_MISMATCH:
+                raise PermanentFailure(error.message) from error
+            raise
+        if len(missing) > _EMBED_BATCH:
+            async with job.work() as work:
+                await documents.set_progress(work, document["id"], {"chunks_done": len(chunks) - len(missing) + start + len(places)})
+    return space_id, chunks, vectors
+
+
+def _indexed(chunk: Chunk) -> index.IndexedChunk:
+    return index.IndexedChunk(
+        chunk.ord, chunk.text, embedded_text(chunk), chunk.heading_path, chunk.start, chunk.end, chunk.page, chunk.page_end, chunk.hash
+    )
+
+
+async def _remove_former_blob(job: Job, work: Work) -> None:
+    former = job.args.get("former_blob")
+    if former:
+        await enqueue(work, documents.REMOVE_BLOB, {"blob_id": former}, queue=job.queue, max_attempts=job.max_attempts)

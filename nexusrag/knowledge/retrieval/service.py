@@ -1,0 +1,152 @@
+"""Use cases of retrieval: the passages for a question, for one caller."""
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nexusrag.infra.database import Work, halfvec
+from nexusrag.infra.metrics import RETRIEVAL
+from nexusrag.infra.resources import Resources
+from nexusrag.kernel.errors import ApiError, ErrorCode
+from nexusrag.kernel.principal import Principal
+from nexusrag.knowledge.corpora.facade import Corpus, LocalPgvector, parse
+from nexusrag.knowledge.retrieval import statement
+from nexusrag.knowledge.retrieval.spaces import Spaces
+from nexusrag.providers.embeddings.port import Embedder
+from nexusrag.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk that retrieval returned. `start` and `end` are character offsets into the document's text; scores are of each stage."""
+
+    chunk_id: int
+    document_id: str
+    filename: str
+    version: int
+    ord: int
+    text: str
+    heading: tuple[str, ...]
+    start: int
+    end: int
+    page: int | None
+    page_end: int | None
+    hash: str
+    metadata: dict[str, Any]
+    score: float
+    bm25: float
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`complete`: the vectors of all that the caller may see were compared, none was skipped by an approximate index."""
+
+    passages: list[Passage]
+    complete: bool
+    method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """What is searched."""
+
+    corpus_key: int
+    space_id: int | None
+    filters: dict[str, Any]
+    document_ids: list[str] | None = None
+
+
+def where_of(corpus: Corpus, filters: dict[str, Any] | None, document_ids: list[str] | None = None) -> Where:
+    """Raises INTEGRATION_UNAVAILABLE for a corpus whose provider this release cannot ask."""
+    config = parse(corpus.provider_config)
+    if not isinstance(config, LocalPgvector):
+        raise ApiError(
+            ErrorCode.INTEGRATION_UNAVAILABLE,
+            f"This corpus retrieves through {config.provider}, which this release validates but does not call; use local_pgvector.",
+            {"provider": config.provider},
+        )
+    return Where(corpus_key=corpus.key, space_id=corpus.space_id, filters=filters or {}, document_ids=document_ids)
+
+
+async def embed_question(resources: Resources, question: str) -> NDArray[np.float32]:
+    """The question's vector; call it before a transaction is opened, since a model may take its time."""
+    embedder = resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
+    vectors = await embedder.embed([question], urgent=True)
+    vector: NDArray[np.float32] = vectors[0]
+    return vector
+
+
+async def search(
+    resources: Resources,
+    work: Work,
+    principal: Principal,
+    where: Where,
+    question: str,
+    vector: NDArray[np.float32],
+    top_k: int,
+    *,
+    mode: str = "hybrid",
+) -> Found:
+    """The best `top_k` passages among those that `principal` may see. `work` carries `statement.options`.
+
+    Raises EMBEDDING_DIMENSION_MISMATCH when the corpus was indexed with another model than the one in use.
+    """
+    if where.space_id is None:
+        return Found([], True, "empty")
+    settings = resources.get(Settings)
+    model = resources.get(Embedder).model  # type: ignore[type-abstract]  # the port is the key
+    held = await resources.get(Spaces).model_of(work, where.space_id)
+    if held != model.name:
+        raise ApiError(
+            ErrorCode.EMBEDDING_DIMENSION_MISMATCH,
+            f"The corpus was indexed with {held}, the installation uses {model.name}; reindex it or change EMBEDDING_PROVIDER.",
+            {"corpus_model": held, "model": model.name},
+        )
+    began = perf_counter()
+    query = statement.hybrid(
+        principal,
+        settings,
+        corpus_key=where.corpus_key,
+        space_id=where.space_id,
+        dimensions=model.dimensions,
+        filters=where.filters,
+        document_ids=where.document_ids,
+        mode=mode,
+    )
+    values = {
+        "question": question,
+        "vector": halfvec(vector),
+        "corpus_key": where.corpus_key,
+        "tenant_id": principal.tenant_id,
+        "top_k": top_k,
+    }
+    rows = [statement.row_of(row) for row in await work.connection.execute(query, values)]
+    RETRIEVAL.observe(perf_counter() - began)
+    seen = rows[0]["seen"] if rows else 0
+    exact = seen <= settings.retrieval.retrieval_exact_limit
+    return Found([_passage(row) for row in rows], exact, "exact" if exact else "index")
+
+
+def _passage(row: dict[str, Any]) -> Passage:
+    return Passage(
+        chunk_id=row["chunk_id"],
+        document_id=row["document_id"],
+        filename=row["filename"],
+        version=row["version_number"],
+        ord=row["ord"],
+        text=row["text"],
+        heading=tuple(row["heading"]),
+        start=row["start_char"],
+        end=row["end_char"],
+        page=row["page"],
+        page_end=row["page_end"],
+        hash=row["hash"].hex(),
+        metadata=row["labels"],
+        score=float(row["score"]),
+        bm25=float(row["bm25"]),
+        cosine=float(row["cosine"]),
+    )

@@ -1,0 +1,62 @@
+"""THE rule of who may read which document, as one SQL condition, and the stage that applies it to a loaded document."""
+
+from sqlalchemy import ColumnElement, exists, or_, true
+
+from nexusrag.access.permissions.facade import granted
+from nexusrag.kernel.actions import Permission, Resource, Role
+from nexusrag.kernel.errors import ApiError, ErrorCode, not_found
+from nexusrag.kernel.principal import Principal
+from nexusrag.knowledge.corpora.facade import Corpus
+from nexusrag.knowledge.documents.models import Document
+from nexusrag.settings import Settings
+from nexusrag.web.call import CallContext
+from nexusrag.web.gate import Gate
+from nexusrag.web.stage import Stage
+
+
+def visible_to(principal: Principal, settings: Settings) -> ColumnElement[bool]:
+    """Whether `principal` may read a row of `documents`: by ownership or grant, or because its corpus is open to the tenant.
+
+    Searches, listings, counts, facets and single reads all use this condition, inside their statement.
+    """
+    if _bypasses(principal, settings):
+        return true()
+    open_corpus = exists().where(
+        Corpus.tenant_id == Document.tenant_id,
+        Corpus.key == Document.corpus_key,
+        Corpus.visibility == "tenant",
+        Corpus.deleted_at.is_(None),
+    )
+    return or_(open_corpus, holds(principal, settings, Permission.READ))
+
+
+def holds(principal: Principal, settings: Settings, permission: Permission) -> ColumnElement[bool]:
+    """Whether `principal` was granted `permission` on a row of `documents`."""
+    if _bypasses(principal, settings):
+        return true()
+    return granted(principal, permission, Document.tenant_id, Document.id)
+
+
+async def check_document(call: CallContext) -> None:
+    """Refuse what the loaded document's permissions do not allow.
+
+    A document that the caller may not even read does not exist for them; an admin, who manages permissions, is told.
+    """
+    visible, permitted = call.rights
+    if not visible and call.principal.role is not Role.ADMIN:
+        raise not_found("document")
+    needed = call.gate.permission
+    if not (visible if needed is Permission.READ else permitted):
+        name = needed.value if needed else "read"
+        raise ApiError(ErrorCode.AUTHZ_DENIED, f"You need the permission {name} on this document.", {"permission": name})
+
+
+def _bypasses(principal: Principal, settings: Settings) -> bool:
+    return settings.auth.authz_admin_bypass_document_acl and principal.role is Role.ADMIN
+
+
+def _needed(gate: Gate, method: str) -> bool:
+    return gate.on is Resource.DOCUMENT
+
+
+STAGE = Stage("document permissions", check_document, _needed)
