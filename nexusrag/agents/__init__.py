@@ -1,0 +1,1 @@
+"""Runs: a question answered as a stream of events."""

@@ -1,0 +1,10 @@
+"""What each run route demands. Runs are their caller's own: nobody else finds them."""
+
+from nexusrag.kernel.actions import Action, Resource
+from nexusrag.kernel.events import EventType
+from nexusrag.web.gate import gate
+
+CREATE = gate(Action.RUNS_CREATE, Resource.CORPUS, at="body", bulkhead="run", legacy=True, enveloped=False)
+READ = gate(Action.RUNS_READ, Resource.RUN)
+EVENTS = gate(Action.RUNS_READ, enveloped=False)
+CANCEL = gate(Action.RUNS_CANCEL, Resource.RUN, audit=EventType.RUN_CANCELLED)

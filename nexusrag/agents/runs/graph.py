@@ -1,0 +1,175 @@
+"""The graph of a run: history → standalone question → retrieve → generate → verify citations → remember."""
+
+import contextlib
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, TypedDict
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
+
+from nexusrag.agents.runs import citations, ending, prompts
+from nexusrag.agents.runs.live import LiveRun
+from nexusrag.inference.gateway.facade import Delta, Gateway, Message, Prompt, Usage
+from nexusrag.inference.gateway.facade import Passage as PromptPassage
+from nexusrag.infra.database import Database
+from nexusrag.infra.metrics import RUN_FIRST_EVENT
+from nexusrag.knowledge.retrieval import facade as retrieval
+from nexusrag.knowledge.retrieval.facade import Found, Passage, Where
+from nexusrag.settings import Settings
+
+
+@dataclass(slots=True)
+class RunContext:
+    """What a run was asked, and where its events go."""
+
+    live: LiveRun
+    where: Where
+    message: str
+    top_k: int
+    audio: bool
+    said_before: list[tuple[str, str]]
+    began: float = field(default_factory=perf_counter)
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    receipt: dict[str, Any] = field(default_factory=dict)
+
+    def mark(self, name: str) -> None:
+        """Note how far into the run this is, in milliseconds."""
+        self.timings_ms[name] = round((perf_counter() - self.began) * 1000, 2)
+
+
+class RunState(TypedDict, total=False):
+    """What the nodes hand on."""
+
+    history: tuple[Message, ...]
+    question: str
+    found: Found
+    passages: tuple[Passage, ...]
+    answer: str
+    usage: Usage | None
+    citations: list[dict[str, Any]]
+    grounded: bool
+
+
+async def recall(state: RunState, runtime: Runtime[RunContext]) -> RunState:
+    """The conversation so far, as much of it as the model's window holds."""
+    gateway = runtime.context.live.resources.get(Gateway)
+    history = tuple(Message(role, content) for role, content in runtime.context.said_before)  # type: ignore[arg-type]  # the table knows two roles
+    return {"history": prompts.trimmed(history, gateway.prompt_tokens * 2)}
+
+
+async def stand_alone(state: RunState, runtime: Runtime[RunContext]) -> RunState:
+    """A follow-up question, made understandable without the conversation."""
+    context = runtime.context
+    return {"question": await context.live.resources.get(Gateway).standalone(context.message, state["history"])}
+
+
+async def retrieve(state: RunState, runtime: Runtime[RunContext]) -> RunState:
+    """The passages that the caller may see, in a transaction of its own that ends before the model is asked."""
+    context, live = runtime.context, runtime.context.live
+    resources, settings = live.resources, live.resources.get(Settings)
+    vector = await retrieval.embed_question(resources, state["question"])
+    async with resources.get(Database).work(live.principal.tenant_id, options=retrieval.options(settings)) as work:
+        found = await retrieval.search(resources, work, live.principal, context.where, state["question"], vector, context.top_k)
+    live.document_ids = sorted({passage.document_id for passage in found.passages})
+    context.mark("retrieved")
+    if settings.runtime.debug_events:
+        live.emit("debug.retrieval", _debug(found, state["question"]))
+    return {"found": found}
+
+
+async def generate(state: RunState, runtime: Runtime[RunContext]) -> RunState:
+    """The answer, piece by piece. Without passages the model is not asked: it could only invent."""
+    context, live = runtime.context, runtime.context.live
+    gateway = live.resources.get(Gateway)
+    found = state["found"]
+    numbered = prompts.fitting(
+        [
+            PromptPassage(number, passage.chunk_id, passage.document_id, _with_heading(passage), passage.score)
+            for number, passage in enumerate(found.passages, 1)
+        ],
+        gateway.prompt_tokens,
+    )
+    passages = tuple(found.passages[: len(numbered)])
+    if not passages:
+        live.emit("token.delta", {"delta": prompts.NOTHING_FOUND})
+        return {"answer": prompts.NOTHING_FOUND, "usage": None, "passages": ()}
+    prompt = Prompt(
+        messages=prompts.build(state["question"], numbered, state["history"], gateway.prompt_tokens),
+        question=state["question"],
+        passages=numbered,
+        max_output_tokens=gateway.max_output_tokens,
+    )
+    pieces: list[str] = []
+    usage: Usage | None = None
+    async with contextlib.aclosing(gateway.stream(prompt)) as stream:
+        async for piece in stream:
+            if isinstance(piece, Delta):
+                if not pieces:
+                    context.mark("first_token")
+                    RUN_FIRST_EVENT.observe(perf_counter() - context.began)
+                pieces.append(piece.text)
+                live.emit("token.delta", {"delta": piece.text})
+            else:
+                usage = piece
+    context.mark("generated")
+    return {"answer": "".join(pieces), "usage": usage, "passages": passages}
+
+
+async def verify(state: RunState, runtime: Runtime[RunContext]) -> RunState:
+    """Only citations that hold are sent; an answer with none says that it has no support."""
+    checked = citations.verified(state["answer"], state["passages"])
+    usage = state["usage"]
+    grounded = bool(checked) and (usage is None or usage.grounded is not False)
+    return {"citations": checked if grounded else [], "grounded": grounded}
+
+
+async def remember(state: RunState, runtime: Runtime[RunContext]) -> RunState:
+    """Write the end of the run down, then show it."""
+    await ending.succeed(runtime.context, state)
+    return {}
+
+
+def _with_heading(passage: Passage) -> str:
+    return "\n".join([" › ".join(passage.heading), passage.text]) if passage.heading else passage.text
+
+
+def _debug(found: Found, question: str) -> dict[str, Any]:
+    return {
+        "method": found.method,
+        "complete": found.complete,
+        "question": question,
+        "num_hits": len(found.passages),
+        "hits": [
+            {
+                "chunk_id": passage.chunk_id,
+                "document_id": passage.document_id,
+                "score": passage.score,
+                "bm25": passage.bm25,
+                "cosine": passage.cosine,
+            }
+            for passage in found.passages
+        ],
+    }
+
+
+def _compile() -> Any:
+    graph = StateGraph(RunState, context_schema=RunContext)
+    steps = {
+        "history": recall,
+        "standalone_question": stand_alone,
+        "retrieve": retrieve,
+        "generate": generate,
+        "verify_citations": verify,
+        "remember": remember,
+    }
+    previous = START
+    for name, step in steps.items():
+        graph.add_node(name, step)
+        graph.add_edge(previous, name)
+        previous = name
+    graph.add_edge(previous, END)
+    return graph.compile()
+
+
+GRAPH = _compile()

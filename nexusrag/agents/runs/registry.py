@@ -1,0 +1,149 @@
+"""The runs of this process: their leases, their readers, and what happens to those that nobody reads."""
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+
+import structlog
+
+from nexusrag.agents.runs.live import LiveRun
+from nexusrag.infra.bulkheads import Bulkheads
+from nexusrag.infra.changes import Changes
+from nexusrag.infra.database import Database
+from nexusrag.infra.jobs import RENEW_S
+from nexusrag.infra.metrics import RUNS_ACTIVE
+from nexusrag.infra.resources import Resources
+from nexusrag.kernel.errors import ApiError, ErrorCode
+from nexusrag.kernel.ids import new_id
+from nexusrag.settings import Settings
+
+log = structlog.get_logger(__name__)
+CANCEL = "run_cancel"
+
+
+class RunRegistry:
+    """Finds a live run by its id, cancels what was abandoned, renews all leases in one statement."""
+
+    def __init__(self, resources: Resources) -> None:
+        settings = resources.get(Settings)
+        self.process = new_id("process")
+        self._resources = resources
+        self._grace_s = settings.runs.run_disconnect_grace_s
+        self._heartbeat_s = settings.runs.run_sse_heartbeat_s
+        self._live: dict[str, LiveRun] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._loops: list[asyncio.Task[None]] = []
+        resources.get(Bulkheads)["run"].make_room = self._make_room
+        resources.get(Changes).on(CANCEL, self.cancel_asked, dropped=lambda: None)
+
+    def start(self) -> None:
+        self._loops = [asyncio.create_task(self._renew()), asyncio.create_task(self._beat())]
+
+    async def close(self) -> None:
+        """Stop what runs with RUN_INTERRUPTED, so that readers and journals get their end."""
+        for live in list(self._live.values()):
+            self.stop(live, ErrorCode.RUN_INTERRUPTED)
+        tasks = [live.task for live in self._live.values() if live.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=5)
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+
+    def get(self, run_id: str) -> LiveRun | None:
+        return self._live.get(run_id)
+
+    def add(self, live: LiveRun, task: asyncio.Task[None]) -> None:
+        """Keep the run until its task ends."""
+        live.task = task
+        self._live[live.run_id] = live
+        RUNS_ACTIVE.set(len(self._live))
+        task.add_done_callback(lambda _: self._over(live))
+
+    def read_by(self, live: LiveRun) -> Callable[[], None]:
+        """Count one more reader; the returned function says that it is gone, and a run without readers counts as abandoned."""
+        live.readers += 1
+        live.abandoned_at = None
+        timer = self._timers.pop(live.run_id, None)
+        if timer is not None:
+            timer.cancel()
+
+        def gone() -> None:
+            live.readers -= 1
+            self._watch(live)
+
+        return gone
+
+    def stop(self, live: LiveRun, code: ErrorCode) -> None:
+        """End the run with this code; the model stops at once."""
+        if live.task is not None and not live.done and live.cancel_code is None:
+            live.cancel_code = code.value
+            live.task.cancel()
+
+    def cancel_asked(self, run_id: str) -> None:
+        live = self._live.get(run_id)
+        if live is not None:
+            self.stop(live, ErrorCode.RUN_CANCELLED)
+
+    def _watch(self, live: LiveRun) -> None:
+        if live.readers == 0 and not live.done and live.run_id in self._live:
+            live.abandoned_at = monotonic()
+            loop = asyncio.get_running_loop()
+            self._timers[live.run_id] = loop.call_later(self._grace_s, self.stop, live, ErrorCode.RUN_CANCELLED)
+
+    def _make_room(self) -> bool:
+        """Give up the run that was abandoned longest ago, so that a new one may take its place."""
+        abandoned = [live for live in self._live.values() if live.abandoned_at is not None and live.slot is not None]
+        if not abandoned:
+            return False
+        oldest = min(abandoned, key=lambda live: live.abandoned_at or 0)
+        self.stop(oldest, ErrorCode.RUN_CANCELLED)
+        self._free(oldest)
+        return True
+
+    def _over(self, live: LiveRun) -> None:
+        self._live.pop(live.run_id, None)
+        timer = self._timers.pop(live.run_id, None)
+        if timer is not None:
+            timer.cancel()
+        self._free(live)
+        live.done = True
+        live.wake_readers()
+        RUNS_ACTIVE.set(len(self._live))
+
+    def _free(self, live: LiveRun) -> None:
+        if live.slot is not None:
+            live.slot.release()
+            live.slot = None
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)
+            ids = list(self._live)
+            if not ids:
+                continue
+            try:
+                async with self._resources.get(Database).work(None) as work:
+                    rows = await work.raw.fetch("select * from runs_renew($1, $2, interval '10 s')", ids, self.process)
+            except ApiError as error:
+                log.warning("runs.not_renewed", error=error.code)
+                continue
+            held = {row["id"]: row["cancel_requested"] for row in rows}
+            for run_id in ids:
+                live = self._live.get(run_id)
+                if live is None or live.done:
+                    continue
+                if run_id not in held:
+                    live.lost = True
+                    if live.task is not None:
+                        live.task.cancel()
+                elif held[run_id]:
+                    self.stop(live, ErrorCode.RUN_CANCELLED)
+
+    async def _beat(self) -> None:
+        pause = min(self._heartbeat_s / 4, 1.0)
+        while True:
+            await asyncio.sleep(pause)
+            for live in self._live.values():
+                if not live.done and live.cancel_code is None and monotonic() - live.last_event_at >= self._heartbeat_s:
+                    live.heartbeat()

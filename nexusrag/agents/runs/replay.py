@@ -1,0 +1,104 @@
+"""Following a run from its journal, on whatever process the reader has reached."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+from redis.asyncio.client import PubSub
+from sqlalchemy import func, select
+
+from nexusrag.agents.runs import repository
+from nexusrag.agents.runs.live import channel
+from nexusrag.infra.database import Database, Work
+from nexusrag.infra.redis import UNREACHABLE, Redis
+from nexusrag.infra.resources import Resources
+from nexusrag.kernel.errors import ErrorCode
+from nexusrag.kernel.principal import Principal
+from nexusrag.knowledge.documents.facade import Document
+from nexusrag.knowledge.visibility import visible_to
+from nexusrag.settings import Settings
+from nexusrag.web.sse import frame
+
+_POLL_S = 0.5
+
+
+async def follow_journal(resources: Resources, principal: Principal, run_id: str, after: int, request_id: str) -> AsyncIterator[bytes]:
+    """The frames after number `after`, byte for byte as they were first sent, then new ones as the journal grows."""
+    database = resources.get(Database)
+    async with database.work(principal.tenant_id) as work:
+        run = await repository.find(work, run_id)
+        allowed = run is not None and await _may_follow(resources, work, principal, run)
+    if not allowed:
+        yield unsupported(request_id)
+        return
+    async with _bell(resources.get(Redis), run_id) as bell:
+        place = after
+        while True:
+            async with database.work(principal.tenant_id) as work:
+                events = await repository.events_after(work, run_id, run["day"], place)
+                if not events:
+                    run = await repository.find(work, run_id)
+            if events:
+                place = events[-1][0]
+                yield "".join(payload for _, payload in events).encode()
+            elif run is None or run["state"] != "running":
+                return
+            else:
+                await _wait(bell)
+
+
+def unsupported(request_id: str) -> bytes:
+    """The two events that say: nothing to resume from, start anew."""
+    told = {"code": ErrorCode.RESUME_UNSUPPORTED.value, "message": "There is nothing to resume from; send the question again."}
+    events = [("resume.unsupported", told), ("done", {})]
+    return "".join(
+        frame(event, f"none.{seq}", {"type": event, "request_id": request_id, "session_id": None, "seq": seq, "data": data})
+        for seq, (event, data) in enumerate(events, 1)
+    ).encode()
+
+
+async def _may_follow(resources: Resources, work: Work, principal: Principal, run: Any) -> bool:
+    """Own run, journal not expired, and every document that was read is still readable for the caller."""
+    settings = resources.get(Settings)
+    if run["user_id"] != principal.subject_id:
+        return False
+    if run["finished_at"] is not None and run["now"] - run["finished_at"] > timedelta(seconds=settings.runs.run_journal_ttl_s):
+        return False
+    documents = run["document_ids"] or []
+    if not documents:
+        return True
+    statement = (
+        select(func.count())
+        .select_from(Document)
+        .where(Document.tenant_id == principal.tenant_id, Document.id.in_(documents), visible_to(principal, settings))
+    )
+    return (await work.connection.execute(statement)).scalar_one() == len(documents)
+
+
+@contextlib.asynccontextmanager
+async def _bell(redis: Redis, run_id: str) -> AsyncIterator[PubSub | None]:
+    """Wake-ups for this run; None when Redis is away, and polling does."""
+    pubsub: PubSub | None = redis.client.pubsub()
+    try:
+        async with asyncio.timeout(0.2):
+            await pubsub.subscribe(channel(run_id))  # type: ignore[union-attr]  # set above
+    except UNREACHABLE:
+        pubsub = None
+    try:
+        yield pubsub
+    finally:
+        if pubsub is not None:
+            with contextlib.suppress(*UNREACHABLE):
+                await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py has no types here
+
+
+async def _wait(bell: PubSub | None) -> None:
+    if bell is None:
+        await asyncio.sleep(_POLL_S)
+        return
+    try:
+        await bell.get_message(ignore_subscribe_messages=True, timeout=_POLL_S)
+    except UNREACHABLE:
+        await asyncio.sleep(_POLL_S)

@@ -1,0 +1,140 @@
+"""All SQL of runs, sessions and the journal."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import orjson
+
+from nexusrag.infra.database import Work
+from nexusrag.kernel.errors import ApiError, ErrorCode, not_found
+from nexusrag.web.call import CallContext
+
+LEASE_S = 10.0
+_RUN = (
+    "select id, tenant_id, session_id, corpus_id, user_id, request_id, state, question, receipt, error_code, day, epoch, document_ids, "
+    "cancel_requested, started_at, finished_at, clock_timestamp() as now from runs where tenant_id = $1 and id = $2"
+)
+_APPEND = (
+    "with mine as (update runs set document_ids = coalesce($6::text[], document_ids), leased_until = clock_timestamp() + interval '10 s' "
+    "where tenant_id = $1 and id = $2 and epoch = $3 and state = 'running' returning day), "
+    "put as (insert into run_events (tenant_id, run_id, seq, payload, day) "
+    "select $1, $2, e.seq, e.payload, mine.day from mine, unnest($4::int[], $5::text[]) as e (seq, payload)) select count(*) from mine"
+)
+_FINISH = (
+    "with mine as (update runs set state = $4, receipt = $5::text::jsonb, error_code = $6, finished_at = clock_timestamp(), "
+    "document_ids = coalesce($9::text[], document_ids) "
+    "where tenant_id = $1 and id = $2 and epoch = $3 and state = 'running' returning day, session_id), "
+    "put as (insert into run_events (tenant_id, run_id, seq, payload, day) "
+    "select $1, $2, e.seq, e.payload, mine.day from mine, unnest($7::int[], $8::text[]) as e (seq, payload)), "
+    "said as (insert into messages (tenant_id, session_id, run_id, role, content) "
+    "select $1, mine.session_id, $2, m.role, m.content from mine, unnest($10::text[], $11::text[]) as m (role, content)) "
+    "select count(*) from mine"
+)
+
+
+async def enter_session(work: Work, session_id: str, user_id: str) -> None:
+    """The caller's session, made when it is new.
+
+    Raises SESSION_TENANT_MISMATCH for another tenant's, NOT_FOUND for another person's.
+    """
+    owner = await work.raw.fetchval(
+        "with made as (insert into sessions (id, tenant_id, user_id) values ($1, $2, $3) on conflict (id) do nothing returning user_id), "
+        "used as (update sessions set last_used_at = now() where id = $1 and tenant_id = $2 returning user_id) "
+        "select user_id from made union all select user_id from used",
+        session_id,
+        work.tenant_id,
+        user_id,
+    )
+    if owner is None:
+        raise ApiError(ErrorCode.SESSION_TENANT_MISMATCH, "This session id is in use elsewhere; choose another.")
+    if owner != user_id:
+        raise not_found("session")
+
+
+async def history(work: Work, session_id: str, limit: int) -> list[tuple[str, str]]:
+    """The newest messages of a session as (role, content), oldest first."""
+    rows = await work.raw.fetch(
+        "select role, content from messages where tenant_id = $1 and session_id = $2 order by id desc limit $3",
+        work.tenant_id,
+        session_id,
+        limit,
+    )
+    return [(row["role"], row["content"]) for row in reversed(rows)]
+
+
+async def insert(
+    work: Work, *, run_id: str, session_id: str, corpus_id: str, user_id: str, key_id: str, request_id: str, question: str, process: str
+) -> None:
+    await work.raw.execute(
+        "insert into runs (id, tenant_id, session_id, corpus_id, user_id, api_key_id, request_id, question, process, leased_until) "
+        "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp() + interval '10 s')",
+        run_id, work.tenant_id, session_id, corpus_id, user_id, key_id, request_id, question, process,
+    )  # fmt: skip
+
+
+async def append(work: Work, run_id: str, epoch: int, events: Sequence[tuple[int, str]], document_ids: list[str] | None) -> bool:
+    """Write events of a run that is still this process's; False when it is not."""
+    mine: int = await work.raw.fetchval(
+        _APPEND, work.tenant_id, run_id, epoch, [seq for seq, _ in events], [payload for _, payload in events], document_ids
+    )
+    return mine == 1
+
+
+async def finish(
+    work: Work,
+    run_id: str,
+    epoch: int,
+    *,
+    state: str,
+    receipt: dict[str, Any],
+    error_code: str | None,
+    events: Sequence[tuple[int, str]],
+    document_ids: list[str] | None,
+    messages: Sequence[tuple[str, str]],
+) -> bool:
+    """The end of a run: state, receipt, last events and what was said, in one statement; False when the run is another's."""
+    mine: int = await work.raw.fetchval(
+        _FINISH, work.tenant_id, run_id, epoch, state, orjson.dumps(receipt, default=str).decode(), error_code,
+        [seq for seq, _ in events], [payload for _, payload in events], document_ids,
+        [role for role, _ in messages], [content for _, content in messages],
+    )  # fmt: skip
+    return mine == 1
+
+
+async def find(work: Work, run_id: str) -> Any:
+    """The run's row in the tenant, or None."""
+    return await work.raw.fetchrow(_RUN, work.tenant_id, run_id)
+
+
+async def load(call: CallContext, run_id: str) -> Any:
+    """The caller's own run, or not found."""
+    call.resource_id = run_id
+    row = await find(call.db, run_id)
+    if row is None or row["user_id"] != call.principal.subject_id:
+        raise not_found("run")
+    return row
+
+
+async def events_after(work: Work, run_id: str, day: date, after: int) -> list[tuple[int, str]]:
+    rows = await work.raw.fetch(
+        "select seq, payload from run_events where tenant_id = $1 and run_id = $2 and day = $3 and seq > $4 order by seq",
+        work.tenant_id,
+        run_id,
+        day,
+        after,
+    )
+    return [(row["seq"], row["payload"]) for row in rows]
+
+
+async def last_seq(work: Work, run_id: str, day: date) -> int:
+    seq: int = await work.raw.fetchval(
+        "select coalesce(max(seq), 0) from run_events where tenant_id = $1 and run_id = $2 and day = $3", work.tenant_id, run_id, day
+    )
+    return seq
+
+
+async def request_cancel(work: Work, run_id: str) -> None:
+    await work.raw.execute(
+        "update runs set cancel_requested = true where tenant_id = $1 and id = $2 and state = 'running'", work.tenant_id, run_id
+    )

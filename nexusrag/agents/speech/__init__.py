@@ -1,0 +1,1 @@
+"""Speech: spoken answers, kept as encrypted files and served to their tenant."""

@@ -1,0 +1,20 @@
+"""HTTP face of speech: /v1/audio."""
+
+from typing import Any
+
+from fastapi import Response
+from fastapi.responses import StreamingResponse
+
+from nexusrag.agents.speech import gates
+from nexusrag.security.crypto.facade import BlobStore
+from nexusrag.web.call import Call, Loaded
+from nexusrag.web.router import Router
+
+router = Router("audio", tag="Speech")
+
+
+@router.get("/{audio_id}.mp3", gate=gates.READ)
+async def get_audio(call: Call, audio: Loaded[Any]) -> Response:
+    """The spoken answer of a run of the caller's tenant."""
+    chunks = call.of(BlobStore).read(call.tenant_id, audio["blob_id"])
+    return StreamingResponse(chunks, media_type=audio["mime"], headers={"Cache-Control": "private, max-age=3600"})

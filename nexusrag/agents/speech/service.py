@@ -1,0 +1,38 @@
+"""Use cases of speech."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from nexusrag.agents.speech import repository
+from nexusrag.infra.database import Database
+from nexusrag.infra.resources import Resources
+from nexusrag.kernel.errors import ApiError
+from nexusrag.kernel.ids import unguessable_id
+from nexusrag.providers.speech.port import Speech
+from nexusrag.security.crypto.facade import BlobStore
+from nexusrag.settings import Settings
+
+
+class Speaker:
+    """Speaks an answer and keeps the file. Failing to speak never fails a run."""
+
+    def __init__(self, resources: Resources, speech: Speech) -> None:
+        self._resources = resources
+        self._speech = speech
+
+    async def speak(self, tenant_id: str, run_id: str, text: str) -> tuple[str, dict[str, Any]]:
+        """The event to send: audio.ready with the file's URL, or audio.error with a code."""
+        audio_id = unguessable_id("audio")
+        try:
+            spoken = await self._speech.speak(text)
+            await self._resources.get(BlobStore).put(tenant_id, audio_id, _one(spoken))
+            async with self._resources.get(Database).work(tenant_id) as work:
+                await repository.insert(work, audio_id, run_id, audio_id, self._speech.mime)
+        except ApiError as error:
+            return "audio.error", {"code": error.code.value, "message": error.message}
+        base = self._resources.get(Settings).speech.audio_base_url.rstrip("/")
+        return "audio.ready", {"audio_url": f"{base}/audio/{audio_id}.mp3", "audio_id": audio_id, "mime": self._speech.mime}
+
+
+async def _one(content: bytes) -> AsyncIterator[bytes]:
+    yield content

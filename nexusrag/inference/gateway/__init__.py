@@ -1,0 +1,1 @@
+"""The only door to a language model: every prompt of the product passes here."""

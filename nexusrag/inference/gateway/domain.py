@@ -1,0 +1,27 @@
+"""Manifest of the gateway."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from nexusrag.inference.gateway.service import Gateway
+from nexusrag.infra.outbound import Outbound
+from nexusrag.infra.resources import Resources
+from nexusrag.providers.embeddings.port import Embedder
+from nexusrag.providers.llm.factory import open_language_model
+from nexusrag.settings import Settings
+from nexusrag.web.domain import Domain
+
+
+@asynccontextmanager
+async def _gateway(resources: Resources) -> AsyncIterator[None]:
+    settings = resources.get(Settings)
+    embedder = resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
+    model = open_language_model(settings, resources.get(Outbound), embedder)
+    resources.put(Gateway, Gateway(model, settings))
+    try:
+        yield
+    finally:
+        await model.close()
+
+
+domain = Domain(name="gateway", wing="inference", opens=(_gateway,))
