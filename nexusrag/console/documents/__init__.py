@@ -1,0 +1,1 @@
+"""Documents as the console shows them: searched, sorted, counted by state, and acted on optimistically."""
