@@ -20,5 +20,7 @@ class IngestionSettings(Group):
     parse_memory_mb: int = Field(512, ge=128, description="most memory for parsing one document")
     parse_max_pages: int = Field(5000, ge=1, description="most pages of one document")
     parse_max_text_chars: int = Field(20_000_000, ge=1000, description="most text taken from one document")
+    parse_max_chunks: int = Field(100_000, ge=1, description="most chunks of one document")
+    parse_processes: int = Field(2, ge=1, le=64, description="most parser processes beside one worker; started when needed")
     chunk_size_chars: int = Field(1200, ge=100, le=20_000, description="aim for the size of a chunk")
     chunk_overlap_chars: int = Field(150, ge=0, le=5_000, description="text repeated from the end of the previous chunk")

@@ -15,9 +15,7 @@ _HEX = re.compile(r"[0-9a-fA-F]+")
 
 
 class StorageSettings(Group):
-    blob_store: Literal["directory", "s3"] = Field(
-        "directory", description="directory: under the home; s3: any S3-compatible one"
-    )
+    blob_store: Literal["directory", "s3"] = Field("directory", description="directory: under the home; s3: any S3-compatible one")
     blob_directory: str = Field("", description="directory of the blob store; empty: <home>/blobs")
     s3_bucket: str = Field("", description="bucket of the S3 store")
     s3_prefix: str = Field("", description="prefix of its keys")

@@ -1,0 +1,1 @@
+"""Every outside system behind a port: language models, embeddings, speech, storage."""
