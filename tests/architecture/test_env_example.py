@@ -1,0 +1,23 @@
+""".env.example says what the settings say, and can be used as it stands."""
+
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from nexusrag.settings import load
+from nexusrag.settings.load import groups
+from scripts.render_env_example import TARGET, render
+
+
+def test_the_example_is_what_the_settings_give() -> None:
+    assert TARGET.read_text() == render(), "run `make env-example`"
+
+
+def test_every_line_with_its_mark_taken_off_gives_the_defaults(tmp_path: Path) -> None:
+    lines = [line.removeprefix("#") if line.startswith("#") and line[1:2].isupper() else line for line in render().splitlines()]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    env = {name: value or "" for name, value in dotenv_values(tmp_path / ".env").items()}
+    assert set(env) == {"NEXUSRAG_HOME", "POSTGRES_PASSWORD", "POSTGRES_LOGIN_PASSWORD"} | {
+        field.upper() for group in groups().values() for field in group.model_fields
+    }
+    assert load(None, env) == load(None, {})
