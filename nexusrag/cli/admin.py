@@ -1,0 +1,109 @@
+"""Commands that act on the database directly. They use the driver alone, since each has half a second."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncpg
+
+from nexusrag.embedded.environment import attach
+from nexusrag.identity.api_keys import provision
+from nexusrag.infra.urls import connect_arguments
+from nexusrag.kernel.ids import is_client_id
+from nexusrag.settings import Settings, SettingsError, load
+
+T = TypeVar("T")
+_ROLES = ("reader", "editor", "admin")
+
+
+def migrate(home: Path | None) -> None:
+    """Migrate, and print the revision reached."""
+    from nexusrag.infra.migrate import migrate as run  # alembic and SQLAlchemy: only here
+
+    with attach(load(home)) as environment:
+        revision = asyncio.run(run(_url(environment.settings)))
+    sys.stdout.write(f"The database is at revision {revision}.\n")
+
+
+def create_key(home: Path | None, tenant: str, role: str, name: str, *, as_json: bool) -> None:
+    """Make a key and print it."""
+    if role not in _ROLES:
+        raise SettingsError([f"--role: must be one of {', '.join(_ROLES)} (got {role!r})"])
+
+    async def act(connection: "asyncpg.Connection[Any]", settings: Settings) -> dict[str, str]:
+        pepper = settings.auth.auth_key_pepper.get_secret_value()
+        return await provision.create_key(connection, pepper=pepper, tenant=tenant, role=role, name=name)
+
+    made = _act(home, act)
+    _print(made, as_json, f"key_id    {made['key_id']}\ntenant    {made['tenant_id']}\nrole      {made['role']}\napi_key   {made['api_key']}")
+
+
+def list_keys(home: Path | None, tenant: str, *, inactive_only: bool, as_json: bool) -> None:
+    """Print a tenant's keys."""
+
+    async def act(connection: "asyncpg.Connection[Any]", _: Settings) -> list[dict[str, Any]]:
+        return await provision.list_keys(connection, tenant, inactive_only=inactive_only)
+
+    found = _act(home, act)
+    lines = [
+        f"{key['key_id']}  {key['key_prefix']}…  {key['role']:<7} {'revoked' if key['revoked_at'] else 'active':<8} {key['name'] or ''}"
+        for key in found
+    ]
+    _print({"items": found}, as_json, "\n".join(lines) or "No keys.")
+
+
+def revoke_key(home: Path | None, key_id: str) -> int:
+    """Revoke a key; 1 when there is none with this id."""
+
+    async def act(connection: "asyncpg.Connection[Any]", _: Settings) -> bool:
+        tenant = await provision.tenant_of_key(connection, key_id)
+        return tenant is not None and await provision.revoke_key(connection, tenant, key_id)
+
+    revoked = _act(home, act)
+    sys.stdout.write("Revoked.\n" if revoked else "There is no key with this id.\n")
+    return 0 if revoked else 1
+
+
+def create_corpus(home: Path | None, tenant: str, corpus_id: str, name: str, visibility: str, *, as_json: bool) -> None:
+    """Make a corpus unless it exists."""
+    if not is_client_id(corpus_id):
+        raise SettingsError([f"--id: letters, digits, '.', '_' and '-', at most 128, starting with a letter or digit (got {corpus_id!r})"])
+    if visibility not in ("restricted", "tenant"):
+        raise SettingsError([f"--visibility: must be restricted or tenant (got {visibility!r})"])
+
+    async def act(connection: "asyncpg.Connection[Any]", _: Settings) -> dict[str, Any]:
+        return await provision.ensure_corpus(connection, tenant, corpus_id, name, visibility)
+
+    made = _act(home, act)
+    _print(made, as_json, f"corpus {made['id']} of tenant {made['tenant_id']} ({'made' if made['created'] else 'was there'})")
+
+
+def _act(home: Path | None, act: Callable[["asyncpg.Connection[Any]", Settings], Awaitable[T]]) -> T:
+    async def main(settings: Settings) -> T:
+        connection = await asyncpg.connect(**connect_arguments(_url(settings)), timeout=10)
+        try:
+            return await act(connection, settings)
+        finally:
+            await connection.close()
+
+    try:
+        with attach(load(home)) as environment:
+            return asyncio.run(main(environment.settings))
+    except ValueError as error:
+        raise SettingsError([str(error)]) from error
+    except asyncpg.UndefinedTableError as error:
+        raise SettingsError(["The database has no tables yet; run `nexusrag migrate` first."]) from error
+    except (asyncpg.PostgresError, OSError) as error:
+        raise SettingsError([f"The database refused: {type(error).__name__}: {error}"]) from error
+
+
+def _url(settings: Settings) -> str:
+    stores = settings.stores
+    return stores.database_migration_url.get_secret_value() or stores.database_url.get_secret_value()
+
+
+def _print(value: Any, as_json: bool, text: str) -> None:
+    sys.stdout.write((json.dumps(value, default=str) if as_json else text) + "\n")

@@ -1,0 +1,1 @@
+"""PostgreSQL, Redis and secrets for one machine, started from their wheels. Uses settings alone."""

@@ -1,0 +1,1 @@
+"""Embedded servers, secrets and process supervision, with real servers and real SIGKILLs."""
