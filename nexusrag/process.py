@@ -7,12 +7,13 @@ import asyncpg
 
 from nexusrag.infra.bulkheads import Bulkheads
 from nexusrag.infra.changes import Changes
-from nexusrag.infra.database import APP_ROLE, UNREACHABLE, Database, connect_arguments
+from nexusrag.infra.database import APP_ROLE, UNREACHABLE, Database
 from nexusrag.infra.jobs import Handlers
 from nexusrag.infra.migrate import SYSTEM_ROLE, head
 from nexusrag.infra.outbound import Outbound
 from nexusrag.infra.redis import Redis
 from nexusrag.infra.resources import Resources
+from nexusrag.infra.urls import connect_arguments
 from nexusrag.providers.embeddings.factory import open_embedder
 from nexusrag.providers.embeddings.port import Embedder
 from nexusrag.settings import Settings, SettingsError

@@ -5,7 +5,6 @@ import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 import numpy as np
@@ -18,6 +17,7 @@ from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from nexusrag.infra.models import TenantScoped
+from nexusrag.infra.urls import connect_arguments
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.ids import is_tenant_id
 from nexusrag.settings.stores import StoreSettings
@@ -183,22 +183,6 @@ def halfvec(vector: NDArray[np.float32]) -> bytes:
 
 def _decode_halfvec(raw: bytes) -> NDArray[np.float32]:
     return np.frombuffer(raw, dtype=">f2", offset=4).astype(np.float32)
-
-
-def connect_arguments(url: str) -> dict[str, Any]:
-    """asyncpg's arguments from a `postgresql://` URL, with or without `+asyncpg` and with `?host=/socket/dir`."""
-    parts = urlsplit(url.replace("postgresql+asyncpg://", "postgresql://", 1))
-    query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-    arguments: dict[str, Any] = {
-        "host": query.get("host") or parts.hostname or "localhost",
-        "port": int(query.get("port") or parts.port or 5432),
-        "user": unquote(parts.username or ""),
-        "password": unquote(parts.password or ""),
-        "database": parts.path.lstrip("/") or "nexusrag",
-    }
-    if "ssl" in query or "sslmode" in query:
-        arguments["ssl"] = query.get("ssl") or query.get("sslmode")
-    return arguments
 
 
 def _opening(tenant_id: str | None, options: Mapping[str, str]) -> str:

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from alembic import command, context
-from nexusrag.infra.database import APP_ROLE, connect_arguments
+from nexusrag.infra.database import APP_ROLE
+from nexusrag.infra.urls import connect_arguments
 
 SYSTEM_ROLE = "nexusrag_system"
 DIRECTORY = Path(__file__).resolve().parents[2] / "alembic"

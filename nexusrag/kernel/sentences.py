@@ -38,15 +38,15 @@ def sentences(text: str, longest: int = 1000) -> list[Span]:
     What has no end within `longest` characters is cut at white space where there is some.
     """
     found: list[Span] = []
-    for start, end in _blocks(text):
-        for span in _in_block(text, start, end):
+    for start, end, whole in _blocks(text):
+        for span in [(start, end)] if whole else _in_block(text, start, end):
             found.extend(_cut(text, *span, longest))
     return found
 
 
-def _blocks(text: str) -> list[Span]:
-    """Runs of lines that may share a sentence."""
-    blocks: list[Span] = []
+def _blocks(text: str) -> list[tuple[int, int, bool]]:
+    """Runs of lines that may share a sentence: start, end, and whether it is a heading or a table row, which stays whole."""
+    blocks: list[tuple[int, int, bool]] = []
     begun: int | None = None
     previous: Span | None = None
     position = 0
@@ -56,7 +56,7 @@ def _blocks(text: str) -> list[Span]:
         new = alone or _BULLET.match(line) is not None
         ends = new or not line.strip()
         if begun is not None and previous is not None and (ends or _heads(text, begun, previous, line)):
-            blocks.append((begun, previous[1]))
+            blocks.append((begun, previous[1], False))
             begun = None
         if not line.strip():
             previous = None
@@ -64,10 +64,10 @@ def _blocks(text: str) -> list[Span]:
         begun = start if begun is None else begun
         previous = (start, position)
         if alone:
-            blocks.append((begun, position))
+            blocks.append((begun, position, True))
             begun = previous = None
     if begun is not None:
-        blocks.append((begun, position))
+        blocks.append((begun, position, False))
     return blocks
 
 

@@ -40,8 +40,11 @@ def holds(principal: Principal, settings: Settings, permission: Permission) -> C
 async def check_document(call: CallContext) -> None:
     """Refuse what the loaded document's permissions do not allow.
 
-    A document that the caller may not even read does not exist for them; an admin, who manages permissions, is told.
+    A document that the caller may not even read does not exist for them; an admin, who manages permissions, is told. A body
+    that names no document is left to the validation of the body.
     """
+    if call.loaded is None:
+        return
     visible, permitted = call.rights
     if not visible and call.principal.role is not Role.ADMIN:
         raise not_found("document")

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from nexusrag.app import create_app
 from nexusrag.domains import DOMAINS
 from nexusrag.embedded.environment import EmbeddedEnvironment, prepare
-from nexusrag.infra.database import connect_arguments
+from nexusrag.infra.urls import connect_arguments
 from nexusrag.infra.jobs import Handlers
 from nexusrag.infra.migrate import migrate
 from nexusrag.infra.resources import Resources

@@ -46,13 +46,14 @@ async def create_key(
     return {"key_id": key_id, "api_key": minted.secret, "user_id": user_id, "tenant_id": tenant, "role": role}
 
 
-async def list_keys(connection: "asyncpg.Connection[Any]", tenant: str) -> list[dict[str, Any]]:
-    """The tenant's keys, newest first, without hashes."""
+async def list_keys(connection: "asyncpg.Connection[Any]", tenant: str, *, inactive_only: bool = False) -> list[dict[str, Any]]:
+    """The tenant's keys, newest first, without hashes; `inactive_only`: those not used for 90 days."""
     async with connection.transaction():
         await enter(connection, tenant)
         rows = await connection.fetch(
             "select id as key_id, prefix as key_prefix, name, role, created_at, last_used_at, expires_at, revoked_at "
-            "from api_keys order by created_at desc"
+            "from api_keys where not $1 or coalesce(last_used_at, created_at) < now() - interval '90 days' order by created_at desc",
+            inactive_only,
         )
     return [dict(row) for row in rows]
 
@@ -75,6 +76,31 @@ async def tenant_of_key(connection: "asyncpg.Connection[Any]", key_id: str) -> s
     """The tenant of a key. For the command line's administrative login, which row-level security does not bind."""
     found: str | None = await connection.fetchval("select tenant_id from api_keys where id = $1", key_id)
     return found
+
+
+async def ensure_corpus(
+    connection: "asyncpg.Connection[Any]", tenant: str, corpus_id: str, name: str, visibility: str
+) -> dict[str, Any]:
+    """Make a corpus on our own index unless the tenant has one with this id. Returns id, tenant_id, name, visibility, created.
+
+    Raises ValueError for a tenant that does not exist.
+    """
+    async with connection.transaction():
+        await enter(connection, tenant)
+        if await connection.fetchval("select id from tenants where id = $1", tenant) is None:
+            raise ValueError(f"There is no tenant {tenant!r}; `nexusrag keys create` makes one.")
+        made = await connection.fetchval(
+            "insert into corpora (tenant_id, id, name, visibility, provider_config, created_by) "
+            "values ($1, $2, $3, $4, '{\"retrieval\": {\"provider\": \"local_pgvector\", \"top_k_default\": 5}}', 'cli') "
+            "on conflict do nothing returning id",
+            tenant, corpus_id, name, visibility,
+        )  # fmt: skip
+        if made is not None:
+            await connection.execute(
+                "insert into audit_events (tenant_id, actor_type, actor_id, event_type, outcome, resource_type, resource_id) "
+                "values ($1, 'cli', 'cli', 'corpora.created', 'success', 'corpus', $2)", tenant, corpus_id,
+            )  # fmt: skip
+    return {"id": corpus_id, "tenant_id": tenant, "name": name, "visibility": visibility, "created": made is not None}
 
 
 async def enter(connection: "asyncpg.Connection[Any]", tenant: str) -> None:

@@ -13,15 +13,15 @@ from nexusrag.web.call import CallContext
 async def load(call: CallContext, corpus_id: str) -> Corpus:
     """The corpus of the caller's tenant, or not found (also when it is being deleted)."""
     call.resource_id = corpus_id
-    corpus = await find(call.db, corpus_id)
-    if corpus is None or corpus.deleted_at is not None:
-        raise not_found("corpus")
-    return corpus
+    return await find(call.db, corpus_id)
 
 
-async def find(work: Work, corpus_id: str) -> Corpus | None:
-    statement = select(Corpus).where(Corpus.tenant_id == work.tenant_id, Corpus.id == corpus_id)
+async def find(work: Work, corpus_id: str) -> Corpus:
+    """The corpus of the transaction's tenant, or not found."""
+    statement = select(Corpus).where(Corpus.tenant_id == work.tenant_id, Corpus.id == corpus_id, Corpus.deleted_at.is_(None))
     corpus: Corpus | None = await work.session.scalar(statement)
+    if corpus is None:
+        raise not_found("corpus")
     return corpus
 
 

@@ -1,0 +1,1 @@
+"""Language models behind one port. Knows nothing of tenants, prompts in store or money: the gateway does."""

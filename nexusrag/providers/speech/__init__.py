@@ -1,0 +1,1 @@
+"""Spoken answers behind one port."""
