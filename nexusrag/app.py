@@ -11,7 +11,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Match
 
 from nexusrag import __version__
 from nexusrag.domains import DOMAINS
@@ -135,10 +135,16 @@ async def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     known = _NOT_FOUND if status in (404, 405) else ApiError(ErrorCode.BAD_REQUEST, "The request cannot be understood.")
     answer = error_response(known, request_id_of(request))
-    if status == 405 and isinstance(error, HTTPException):
+    if status == 405:
         answer.status_code = 405
-        answer.headers.update(error.headers or {})
+        answer.headers["Allow"] = ", ".join(_methods_at(request))
     return answer
+
+
+def _methods_at(request: Request) -> list[str]:
+    """What the path takes: the framework names the methods of one route, and a path may have several."""
+    here = [route for route in request.app.router.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in here if isinstance(route, GatedRoute) for method in route.methods or ()})
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:

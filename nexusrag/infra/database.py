@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import numpy as np
+import orjson
 import structlog
 from numpy.typing import NDArray
 from sqlalchemy import event
@@ -90,6 +91,7 @@ class Database:
             pool_size=size,
             max_overflow=0 if pool_size else stores.api_db_max_overflow,
             pool_timeout=10,
+            json_deserializer=orjson.loads,  # also for statements on the driver: jsonb arrives as values
             isolation_level="AUTOCOMMIT",  # Work sends BEGIN and COMMIT itself, with the tenant, in one round trip
             pool_reset_on_return=None,
         )

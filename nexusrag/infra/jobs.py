@@ -132,13 +132,12 @@ async def enqueue(work: Work, kind: str, args: dict[str, Any], *, queue: str, ma
 
 def job_of(row: Any, resources: Resources) -> Job:
     """A claimed row as a job."""
-    args = row["args"]
     return Job(
         id=row["id"],
         tenant_id=row["tenant_id"],
         queue=row["queue"],
         kind=row["kind"],
-        args=orjson.loads(args) if isinstance(args, str) else args,
+        args=row["args"],
         attempt=row["attempt"],
         max_attempts=row["max_attempts"],
         epoch=row["epoch"],

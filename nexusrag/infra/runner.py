@@ -73,10 +73,11 @@ class Runner:
         self._wake.set()
 
     async def _claim(self) -> None:
+        # Before looking, so that a wake-up that comes meanwhile counts; also when full, or a set event would make this loop spin.
+        self._wake.clear()
         free = self._concurrency - len(self._running)
         rows = []
         if free > 0:
-            self._wake.clear()
             async with self._database.work(None) as work:
                 rows = await work.raw.fetch(
                     "select * from jobs_claim($1, $2, $3, $4, make_interval(secs => $5))",

@@ -1,5 +1,7 @@
 """THE rule of who may read which document, as one SQL condition, and the stage that applies it to a loaded document."""
 
+from functools import cache
+
 from sqlalchemy import ColumnElement, exists, or_, true
 
 from nexusrag.access.permissions.facade import granted
@@ -19,20 +21,30 @@ def visible_to(principal: Principal, settings: Settings) -> ColumnElement[bool]:
 
     Searches, listings, counts, facets and single reads all use this condition, inside their statement.
     """
-    if _bypasses(principal, settings):
+    if bypasses(principal, settings):
         return true()
+    return _readable(principal)
+
+
+@cache
+def visible_to_caller(bypass: bool) -> ColumnElement[bool]:
+    """The same condition with the parameters of `caller`, for statements that are built once."""
+    return true() if bypass else _readable(None)
+
+
+def _readable(principal: Principal | None) -> ColumnElement[bool]:
     open_corpus = exists().where(
         Corpus.tenant_id == Document.tenant_id,
         Corpus.key == Document.corpus_key,
         Corpus.visibility == "tenant",
         Corpus.deleted_at.is_(None),
     )
-    return or_(open_corpus, holds(principal, settings, Permission.READ))
+    return or_(open_corpus, granted(principal, Permission.READ, Document.tenant_id, Document.id))
 
 
 def holds(principal: Principal, settings: Settings, permission: Permission) -> ColumnElement[bool]:
     """Whether `principal` was granted `permission` on a row of `documents`."""
-    if _bypasses(principal, settings):
+    if bypasses(principal, settings):
         return true()
     return granted(principal, permission, Document.tenant_id, Document.id)
 
@@ -54,7 +66,8 @@ async def check_document(call: CallContext) -> None:
         raise ApiError(ErrorCode.AUTHZ_DENIED, f"You need the permission {name} on this document.", {"permission": name})
 
 
-def _bypasses(principal: Principal, settings: Settings) -> bool:
+def bypasses(principal: Principal, settings: Settings) -> bool:
+    """Whether documents' permissions do not bind this caller."""
     return settings.auth.authz_admin_bypass_document_acl and principal.role is Role.ADMIN
 
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from nexusrag.kernel.errors import ApiError, ErrorCode
@@ -63,8 +63,7 @@ def parse_json(raw: bytes) -> Any:
 async def read_json(request: Request, limit: int) -> tuple[Any, bytes]:
     """The parsed body (None when empty) and its fingerprint, whatever the order of keys and the spacing."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "Send the body without Content-Encoding.")
+    _refuse_encoding(request)
     raw = await read_limited(request, limit)
     if raw and media_type and media_type != "application/json" and not media_type.endswith("+json"):
         raise ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "Send the body as application/json.")
@@ -83,14 +82,20 @@ async def read_form(request: Request, limit: int) -> tuple[dict[str, Any], bytes
     """Text fields and files of a multipart form, files spooled to disk; the fingerprint holds each file's digest, not its bytes."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "Send the file as multipart/form-data.")
+    _refuse_encoding(request)
     _check_announced(request, limit + _FORM_OVERHEAD)
     _limit_stream(request, limit + _FORM_OVERHEAD)
     try:
-        form = await request.form(max_files=1, max_fields=20, max_part_size=64 * 1024)
+        # Not request.form(): inside an application that answers a faulty form with an exception of the framework's own.
+        parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=20, max_part_size=64 * 1024)
+        form = await parser.parse()
     except MultiPartException as error:
         raise ApiError(ErrorCode.BAD_REQUEST, f"The form cannot be read: {error.message}") from error
+    except UnicodeError as error:  # from a `charset` that is none
+        raise ApiError(ErrorCode.BAD_REQUEST, "The form cannot be read: leave `charset` out, or send utf-8.") from error
     except ClientDisconnect as error:
         raise ApiError(ErrorCode.BAD_REQUEST, "The body ended before it was complete.") from error
+    request._form = form  # FastAPI finds it where Starlette would have put it
     return _fields(form, limit)
 
 
@@ -98,6 +103,7 @@ def _fields(form: FormData, limit: int) -> tuple[dict[str, Any], bytes]:
     fields: dict[str, Any] = {}
     parts: list[Any] = []
     for name, value in form.multi_items():
+        _check_text(name)
         if name in fields:
             raise _invalid(f"The field {name!r} is given twice.")
         if isinstance(value, UploadFile):
@@ -113,6 +119,11 @@ def _fields(form: FormData, limit: int) -> tuple[dict[str, Any], bytes]:
             parts.append([name, value])
         fields[name] = value
     return fields, fingerprint_of(sorted(parts, key=str))
+
+
+def _refuse_encoding(request: Request) -> None:
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "Send the body without Content-Encoding.")
 
 
 def _check_text(value: str) -> None:
@@ -202,8 +213,6 @@ def _walk(root: Any) -> None:
     depth = 0
     while level:
         depth += 1
-        if depth > MAX_DEPTH + 1:
-            raise _Refused(f"The body is nested deeper than {MAX_DEPTH} levels.")
         below: list[Any] = []
         nodes += len(level)
         if nodes > MAX_NODES:
@@ -211,6 +220,8 @@ def _walk(root: Any) -> None:
         for value in level:
             if type(value) is str:
                 _check_string(value)
+            elif depth > MAX_DEPTH and type(value) in (dict, list):
+                raise _Refused(f"The body is nested deeper than {MAX_DEPTH} levels.")
             elif type(value) is dict:
                 for key in value:
                     _check_string(key)

@@ -53,6 +53,12 @@ class Listed(Generic[T]):
 
     items: list[T]
     page: Page
+    rows: list[dict[str, Any]] | None = None
+
+    @classmethod
+    def of_rows(cls, rows: list[dict[str, Any]], page: Page) -> "Listed[T]":
+        """Items that are plain values in the shape of T already, for long listings: no object is made of each."""
+        return cls([], page, rows)
 
 
 class Data(Response):

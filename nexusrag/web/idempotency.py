@@ -52,7 +52,7 @@ async def replay(call: CallContext) -> None:
     if row["run_id"] is not None:
         call.run_id = row["run_id"]  # a stream is not stored: its key leads to the run
         return
-    headers = {**orjson.loads(row["headers"]), **call.headers, "X-Request-Id": call.request_id}
+    headers = {**row["headers"], **call.headers, "X-Request-Id": call.request_id}
     call.replay = Response(row["body"], status_code=row["status"], headers=headers)
 
 

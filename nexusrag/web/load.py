@@ -15,7 +15,7 @@ async def load_resource(call: CallContext) -> None:
         key = call.request.path_params[name]
     else:
         key = call.body.get(name) if isinstance(call.body, dict) else None
-    if isinstance(key, str) and key:
+    if isinstance(key, str):
         call.loaded = await call.loaders[kind](call, key)
 
 

@@ -8,12 +8,14 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, get_args, get_origin
 
+import orjson
 import structlog
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.params import Form
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
+from starlette.datastructures import UploadFile
 
 from nexusrag.infra.database import Database, unreachable
 from nexusrag.infra.ids import request_id_of
@@ -52,6 +54,7 @@ class GatedRoute(APIRoute):
             request.scope[CALL_KEY] = call
             pipeline: Pipeline = request.app.state.pipeline
             try:
+                _refuse_nul(request)
                 response = await self._answer(call, pipeline, inner)
             except (ApiError, RequestValidationError) as error:
                 response = await self._refuse(call, pipeline, error)
@@ -110,6 +113,9 @@ class GatedRoute(APIRoute):
         web = call.of(Settings).web
         if isinstance(self.body_field.field_info, Form):
             call.body, call.fingerprint = await read_form(call.request, web.max_upload_bytes)
+            for upload in call.body.values():
+                if isinstance(upload, UploadFile):
+                    call.on_leaving(upload.file.close)  # also when a later stage refuses
         else:
             call.body, call.fingerprint = await read_json(call.request, web.max_json_body_bytes)
 
@@ -147,6 +153,8 @@ def as_data(endpoint: Callable[..., Awaitable[Any]], status: int) -> Callable[..
         result = await endpoint(*args, **kwargs)
         if isinstance(result, Response):
             return result
+        if isinstance(result, Listed) and result.rows is not None:
+            return Data(orjson.dumps(result.rows, option=orjson.OPT_UTC_Z), status, result.page)
         if isinstance(result, Listed):
             return Data(adapter.dump_json(result.items), status, result.page)
         return Data(adapter.dump_json(result), status)
@@ -156,6 +164,12 @@ def as_data(endpoint: Callable[..., Awaitable[Any]], status: int) -> Callable[..
 
 def _serialisable(annotation: Any) -> Any:
     return Any if inspect.isclass(annotation) and issubclass(annotation, Response) else annotation
+
+
+def _refuse_nul(request: Request) -> None:
+    """PostgreSQL keeps no NUL in text, so no path or query that holds one can name anything."""
+    if "\x00" in request.scope["path"] or b"%00" in request.scope["query_string"]:
+        raise ApiError(ErrorCode.BAD_REQUEST, "The path or the query holds a NUL character.")
 
 
 _NOISE = re.compile(r"^(Value error|Assertion failed), ")

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 import httpx
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 import nexusrag
 from tests.support.installation import ENV, Servers

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_
+from sqlalchemy import ColumnElement, Text, and_, bindparam, exists, func, or_
 
 from nexusrag.access.permissions.models import DocumentPermission
 from nexusrag.infra.database import Work
@@ -11,19 +11,35 @@ from nexusrag.kernel.ids import new_id
 from nexusrag.kernel.principal import Principal
 
 
-def granted(principal: Principal, permission: Permission, tenant_column: Any, document_column: Any) -> ColumnElement[bool]:
-    """Whether `principal` holds `permission`, or owns the document, through themselves, their key or their role."""
+def granted(principal: Principal | None, permission: Permission, tenant_column: Any, document_column: Any) -> ColumnElement[bool]:
+    """Whether `principal` holds `permission`, or owns the document, through themselves, their key or their role.
+
+    Without a principal the condition takes the parameters of `caller`, for statements that are built once.
+    """
+    user, key, role = _NAMED if principal is None else (principal.subject_id, principal.api_key_id, principal.role.value)
     return exists().where(
         DocumentPermission.tenant_id == tenant_column,
         DocumentPermission.document_id == document_column,
-        DocumentPermission.permission.in_((permission.value, Permission.OWNER.value)),
+        or_(DocumentPermission.permission == permission.value, DocumentPermission.permission == Permission.OWNER.value),
         or_(
-            and_(DocumentPermission.principal_type == "user", DocumentPermission.principal_id == principal.subject_id),
-            and_(DocumentPermission.principal_type == "api_key", DocumentPermission.principal_id == principal.api_key_id),
-            and_(DocumentPermission.principal_type == "role", DocumentPermission.principal_id == principal.role.value),
+            and_(DocumentPermission.principal_type == "user", DocumentPermission.principal_id == user),
+            and_(DocumentPermission.principal_type == "api_key", DocumentPermission.principal_id == key),
+            and_(DocumentPermission.principal_type == "role", DocumentPermission.principal_id == role),
         ),
         or_(DocumentPermission.expires_at.is_(None), DocumentPermission.expires_at > func.now()),
     )
+
+
+def caller(principal: Principal) -> dict[str, str]:
+    """Values for `granted` without a principal."""
+    return {"caller_user": principal.subject_id, "caller_key": principal.api_key_id, "caller_role": principal.role.value}
+
+
+_NAMED: tuple[Any, Any, Any] = (
+    bindparam("caller_user", type_=Text),
+    bindparam("caller_key", type_=Text),
+    bindparam("caller_role", type_=Text),
+)
 
 
 async def grant_owner(work: Work, document_id: str, principal: Principal) -> None:

@@ -1,6 +1,5 @@
 """Closes the journals of runs whose process went away: error RUN_INTERRUPTED, then done."""
 
-import orjson
 import structlog
 
 from nexusrag.agents.runs import repository
@@ -37,7 +36,7 @@ async def close_abandoned(resources: Resources) -> None:
                 row["id"],
                 row["epoch"],
                 state="interrupted",
-                receipt=orjson.loads(run["receipt"]) if run["receipt"] else {},
+                receipt=run["receipt"] or {},
                 error_code=ErrorCode.RUN_INTERRUPTED.value,
                 events=events,
                 document_ids=None,

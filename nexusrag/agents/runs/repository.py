@@ -15,6 +15,11 @@ _RUN = (
     "select id, tenant_id, session_id, corpus_id, user_id, request_id, state, question, receipt, error_code, day, epoch, document_ids, "
     "cancel_requested, started_at, finished_at, clock_timestamp() as now from runs where tenant_id = $1 and id = $2"
 )
+_ENTER = (
+    "with made as (insert into sessions (id, tenant_id, user_id) values ($1, $2, $3) on conflict (id) do nothing returning user_id), "
+    "used as (update sessions set last_used_at = now() where id = $1 and tenant_id = $2 returning user_id) "
+    "select user_id from made union all select user_id from used"
+)
 _APPEND = (
     "with mine as (update runs set document_ids = coalesce($6::text[], document_ids), leased_until = clock_timestamp() + interval '10 s' "
     "where tenant_id = $1 and id = $2 and epoch = $3 and state = 'running' returning day), "
@@ -38,14 +43,10 @@ async def enter_session(work: Work, session_id: str, user_id: str) -> None:
 
     Raises SESSION_TENANT_MISMATCH for another tenant's, NOT_FOUND for another person's.
     """
-    owner = await work.raw.fetchval(
-        "with made as (insert into sessions (id, tenant_id, user_id) values ($1, $2, $3) on conflict (id) do nothing returning user_id), "
-        "used as (update sessions set last_used_at = now() where id = $1 and tenant_id = $2 returning user_id) "
-        "select user_id from made union all select user_id from used",
-        session_id,
-        work.tenant_id,
-        user_id,
-    )
+    owner = await work.raw.fetchval(_ENTER, session_id, work.tenant_id, user_id)
+    if owner is None:
+        # Another request may have made the session while this one waited for it: a new statement sees it.
+        owner = await work.raw.fetchval(_ENTER, session_id, work.tenant_id, user_id)
     if owner is None:
         raise ApiError(ErrorCode.SESSION_TENANT_MISMATCH, "This session id is in use elsewhere; choose another.")
     if owner != user_id:

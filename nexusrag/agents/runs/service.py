@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import orjson
-
 from nexusrag.agents.runs import ending, repository
 from nexusrag.agents.runs.graph import GRAPH, RunContext
 from nexusrag.agents.runs.live import LiveRun
@@ -95,11 +93,9 @@ async def cancel(call: CallContext, run: Any) -> RunCancelled:
 
 def describe(run: Any) -> RunOut:
     """The receipt."""
-    receipt = run["receipt"]
     return RunOut.model_construct(
         run_id=run["id"],
-        receipt=orjson.loads(receipt) if isinstance(receipt, str) else receipt,
-        **{name: run[name] for name in RunOut.model_fields if name not in ("run_id", "receipt")},
+        **{name: run[name] for name in RunOut.model_fields if name != "run_id"},
     )
 
 

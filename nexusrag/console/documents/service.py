@@ -4,7 +4,7 @@ import hashlib
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, asc, desc
+from sqlalchemy import ColumnElement, and_
 
 from nexusrag.console.documents.schemas import UiAction, UiDocumentRow, UiDocuments, UiFacetValue, UiOptimistic
 from nexusrag.kernel import clock
@@ -42,19 +42,18 @@ async def list_documents(
 ) -> UiDocuments:
     """One page of what the caller may read, and how many there are in each state.
 
-    Raises BAD_REQUEST for an unknown sort field or mixed directions, INVALID_CURSOR for a foreign cursor.
+    Raises BAD_REQUEST for an unknown sort field, INVALID_CURSOR for a foreign cursor.
     """
-    names, descending = _order(sort)
+    order = _order(sort)
+    names = [name for name, _ in order]
     condition = _condition(call, q, corpus_id, created_from, created_to)
     shown = condition if status is None else and_(condition, Document.status == status)
     cursors = call.of(Cursors)
     filters = hashlib.sha256(repr((q, status, corpus_id, created_from, created_to)).encode()).hexdigest()
     listing = f"ui/documents/{call.tenant_id}/{call.principal.subject_id}/{sort}/{filters}"
     after = _position(names, cursors.open(listing, cursor)) if cursor else None
-    columns = tuple(_SORTABLE[name] for name in names)
-    statement = documents.page(
-        call.tenant_id, shown, order=columns, after=None if after is None else (after, descending), limit=limit + 1
-    ).order_by(*(desc(column) if descending else asc(column) for column in columns))
+    columns = [(_SORTABLE[name], descending) for name, descending in order]
+    statement = documents.page(call.tenant_id, shown, order=columns, after=after, limit=limit + 1)
     rows = list((await call.db.connection.execute(statement)).all())
     counts = await documents.count_by_status(call, condition)
     more = len(rows) > limit
@@ -84,17 +83,13 @@ async def reindex(call: CallContext, document: Document) -> UiAction:
     )
 
 
-def _order(sort: str) -> tuple[list[str], bool]:
-    """Fields of the order, ended by the id so that ties have one, and whether it is descending."""
+def _order(sort: str) -> list[tuple[str, bool]]:
+    """Fields of the order, each with whether it descends, ended by the id so that ties have an order."""
     fields = [field.strip() for field in sort.split(",") if field.strip()] or ["-created_at"]
-    names = [field.lstrip("-") for field in fields]
-    directions = {field.startswith("-") for field in fields}
-    unknown = [name for name in names if name not in _SORTABLE]
-    if unknown or len(fields) > 3:
+    order = [(field.removeprefix("-"), field.startswith("-")) for field in fields]
+    if any(name not in _SORTABLE for name, _ in order) or len(fields) > 3:
         raise ApiError(ErrorCode.BAD_REQUEST, f"sort: use up to three of {', '.join(sorted(_SORTABLE))}, each with or without '-'.")
-    if len(directions) > 1:
-        raise ApiError(ErrorCode.BAD_REQUEST, "sort: give all fields the same direction.")
-    return [*names, *([] if "id" in names else ["id"])], directions.pop()
+    return order if any(name == "id" for name, _ in order) else [*order, ("id", order[-1][1])]
 
 
 def _condition(

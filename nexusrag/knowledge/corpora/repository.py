@@ -35,9 +35,12 @@ async def newest_first(work: Work) -> Sequence[Corpus]:
     return (await work.session.scalars(statement)).all()
 
 
-async def lock(work: Work, corpus: Corpus) -> None:
-    """No document can be added to the corpus until the transaction ends."""
-    await work.raw.execute("select 1 from corpora where tenant_id = $1 and id = $2 for update", work.tenant_id, corpus.id)
+async def lock(work: Work, corpus: Corpus) -> bool:
+    """No document can be added to the corpus until the transaction ends. False when another request has deleted it meanwhile."""
+    found = await work.raw.fetchval(
+        "select 1 from corpora where tenant_id = $1 and id = $2 and deleted_at is null for update", work.tenant_id, corpus.id
+    )
+    return found is not None
 
 
 async def busy_documents(work: Work, corpus: Corpus) -> int:

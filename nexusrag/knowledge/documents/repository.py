@@ -1,11 +1,16 @@
 """All SQL of documents."""
 
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Select, func, select, tuple_
+from sqlalchemy import ColumnElement, Integer, Select, Text, and_, bindparam, func, or_, select, tuple_
 
+from nexusrag.access.permissions.facade import caller
 from nexusrag.infra.database import Work
+from nexusrag.infra.models import Moment
+from nexusrag.infra.statements import Prepared
 from nexusrag.kernel.actions import Permission
 from nexusrag.kernel.errors import not_found
 from nexusrag.knowledge import visibility
@@ -13,6 +18,8 @@ from nexusrag.knowledge.documents.models import Document
 from nexusrag.settings import Settings
 from nexusrag.web.call import CallContext
 
+# Columns, each with whether it descends; the last one is unique.
+Order = Sequence[tuple[Any, bool]]
 _D = Document.__table__.c
 COLUMNS = tuple(
     _D[name]
@@ -63,30 +70,51 @@ async def load(call: CallContext, document_id: str) -> Document:
     return document
 
 
-def page(
-    tenant_id: str, condition: ColumnElement[bool], *, order: tuple[Any, ...], after: tuple[list[Any], bool] | None, limit: int
-) -> Select[Any]:
-    """Columns of the documents that meet `condition`, ordered by `order` columns, all one way; `after`: last position, descending."""
+def page(tenant_id: str, condition: ColumnElement[bool], *, order: Order, after: list[Any] | None, limit: int) -> Select[Any]:
+    """Columns of the documents that meet `condition`, in `order`, from behind the position `after`, which has a value per column."""
     statement = select(*COLUMNS).where(Document.tenant_id == tenant_id, condition)
     if after is not None:
-        position, descending = after
-        here, there = tuple_(*order), tuple_(*position)
-        statement = statement.where(here < there if descending else here > there)
-    return statement.limit(limit)
+        statement = statement.where(_behind(order, after))
+    return statement.order_by(*(column.desc() if descending else column.asc() for column, descending in order)).limit(limit)
+
+
+def _behind(order: Order, position: list[Any]) -> ColumnElement[bool]:
+    columns, directions = [column for column, _ in order], {descending for _, descending in order}
+    if len(directions) == 1:  # as one row, which an index can seek
+        here, there = tuple_(*columns), tuple_(*position)
+        return here < there if directions.pop() else here > there
+    steps = []
+    for place, (column, descending) in enumerate(order):
+        equal = [before == value for before, value in zip(columns[:place], position[:place], strict=True)]
+        steps.append(and_(*equal, column < position[place] if descending else column > position[place]))
+    return or_(*steps)
+
+
+@cache
+def _newest_first(bypass: bool, of_corpus: bool, onwards: bool) -> Prepared:
+    here, there = (
+        tuple_(Document.created_at, Document.id),
+        tuple_(bindparam("after_moment", type_=Moment), bindparam("after_id", type_=Text)),
+    )
+    statement = select(*COLUMNS).where(Document.tenant_id == bindparam("tenant_id", type_=Text), visibility.visible_to_caller(bypass))
+    if of_corpus:
+        statement = statement.where(Document.corpus_id == bindparam("corpus_id", type_=Text))
+    if onwards:
+        statement = statement.where(here < there)
+    return Prepared(statement.order_by(Document.created_at.desc(), Document.id.desc()).limit(bindparam("most", type_=Integer)))
 
 
 async def newest_first(call: CallContext, corpus_id: str | None, after: list[Any] | None, limit: int) -> list[Any]:
     """Rows of the documents that the caller may read."""
-    statement = page(
-        call.tenant_id,
-        visibility.visible_to(call.principal, call.of(Settings)),
-        order=(Document.created_at, Document.id),
-        after=None if after is None else (after, True),
-        limit=limit,
-    ).order_by(Document.created_at.desc(), Document.id.desc())
-    if corpus_id is not None:
-        statement = statement.where(Document.corpus_id == corpus_id)
-    return list((await call.db.connection.execute(statement)).all())
+    statement = _newest_first(visibility.bypasses(call.principal, call.of(Settings)), corpus_id is not None, after is not None)
+    moment, last_id = after or (None, None)
+    values = {"tenant_id": call.tenant_id, "corpus_id": corpus_id, "after_moment": moment, "after_id": last_id, "most": limit}
+    return await statement.fetch(call.db, {**values, **caller(call.principal)})
+
+
+async def claim_id(work: Work, document_id: str) -> None:
+    """Of several requests that want to make a document of this id, one goes on at a time, until its transaction ends."""
+    await work.raw.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", f"document/{work.tenant_id}/{document_id}")
 
 
 async def taken(work: Work, document_id: str) -> Document | None:

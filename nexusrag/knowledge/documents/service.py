@@ -125,8 +125,8 @@ async def list_documents(call: CallContext, corpus_id: str | None, limit: int, c
     rows = await repository.newest_first(call, corpus_id, after, limit + 1)
     more = len(rows) > limit
     rows = rows[:limit]
-    following = cursors.seal(listing, [rows[-1].created_at.isoformat(), rows[-1].id]) if more else None
-    return Listed([out(row) for row in rows], Page(next_cursor=following, has_more=more))
+    following = cursors.seal(listing, [rows[-1]["created_at"].isoformat(), rows[-1]["id"]]) if more else None
+    return Listed.of_rows([_plain(row) for row in rows], Page(next_cursor=following, has_more=more))
 
 
 async def describe(call: CallContext, document: Document) -> DocumentOut:
@@ -139,22 +139,27 @@ async def describe(call: CallContext, document: Document) -> DocumentOut:
     )
 
 
-def out(row: Any) -> DocumentOut:
-    """A row of `repository.COLUMNS` on the wire."""
-    values = row._mapping
-    return DocumentOut.model_construct(**{name: values[name] for name in DocumentOut.model_fields if name != "version"}, version=None)
+def _plain(row: Any) -> dict[str, Any]:
+    """A row of `repository.COLUMNS` as DocumentOut has it."""
+    return {name: row[name] for name in _PLAIN}
+
+
+_PLAIN = tuple(name for name in DocumentOut.model_fields if name != "version")
 
 
 def accepted(document: Document, job_id: str | None) -> DocumentAccepted:
     return DocumentAccepted.model_construct(
-        document_id=document.id, status=document.status,  # type: ignore[arg-type]  # the table knows these states alone
-        job_id=job_id, status_url=f"/v1/documents/{document.id}"
+        document_id=document.id,
+        status=document.status,  # type: ignore[arg-type]  # the table knows these states alone
+        job_id=job_id,
+        status_url=f"/v1/documents/{document.id}",
     )
 
 
 async def _existing(call: CallContext, corpus: Corpus, incoming: Incoming) -> Document | None:
     if incoming.document_id is None:
         return None
+    await repository.claim_id(call.db, incoming.document_id)
     existing = await repository.taken(call.db, incoming.document_id)
     if existing is None:
         return None

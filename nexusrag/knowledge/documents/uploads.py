@@ -6,9 +6,9 @@ from fastapi import UploadFile
 from pydantic import TypeAdapter, ValidationError
 
 from nexusrag.kernel.errors import ApiError, ErrorCode
-from nexusrag.knowledge.parsing.facade import check_chunk_params, detect
 from nexusrag.knowledge.documents.schemas import FileName, Metadata, Reindex, TextIngest
 from nexusrag.knowledge.documents.service import Incoming
+from nexusrag.knowledge.parsing.facade import check_chunk_params, detect
 from nexusrag.settings import Settings
 from nexusrag.web.body import parse_json
 from nexusrag.web.call import CallContext

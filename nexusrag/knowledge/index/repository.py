@@ -54,7 +54,12 @@ async def insert(work: Work, version: NewVersion) -> int:
         )  # fmt: skip
         ids = [row["id"] for row in rows]
         await work.raw.execute(
-            _EMBEDDINGS, work.tenant_id, version.space_id, version_id, ids, [halfvec(vector) for vector in version.vectors[start : start + len(chunks)]]
+            _EMBEDDINGS,
+            work.tenant_id,
+            version.space_id,
+            version_id,
+            ids,
+            [halfvec(vector) for vector in version.vectors[start : start + len(chunks)]],
         )
         chunk_ids += ids
     await work.raw.execute(

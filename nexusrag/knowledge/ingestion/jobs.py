@@ -127,7 +127,11 @@ async def _embed(job: Job, document: Any, parsed: ParsedResult) -> tuple[int, li
         space_id, held = await corpora.claim_space(work, document["corpus_key"], model.name, model.dimensions)
         if held != model.name:
             raise PermanentFailure(f"{ErrorCode.EMBEDDING_DIMENSION_MISMATCH}: the corpus was indexed with {held}, not {model.name}.")
-        known = await index.known_vectors(work, document["id"], space_id, [chunk.hash for chunk in chunks]) if document["live_version_id"] else {}
+        known = (
+            await index.known_vectors(work, document["id"], space_id, [chunk.hash for chunk in chunks])
+            if document["live_version_id"]
+            else {}
+        )
         await documents.set_progress(work, document["id"], {"pages": parsed.pages, "chunks": len(chunks), "chunks_done": len(known)})
     vectors = np.empty((len(chunks), model.dimensions), dtype=np.float32)
     missing = []

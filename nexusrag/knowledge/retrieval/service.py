@@ -5,8 +5,10 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
+from nexusrag.access.permissions.facade import caller
 from nexusrag.infra.database import Work, halfvec
 from nexusrag.infra.metrics import RETRIEVAL
 from nexusrag.infra.resources import Resources
@@ -15,6 +17,7 @@ from nexusrag.kernel.principal import Principal
 from nexusrag.knowledge.corpora.facade import Corpus, LocalPgvector, parse
 from nexusrag.knowledge.retrieval import statement
 from nexusrag.knowledge.retrieval.spaces import Spaces
+from nexusrag.knowledge.visibility import bypasses
 from nexusrag.providers.embeddings.port import Embedder
 from nexusrag.settings import Settings
 
@@ -107,31 +110,34 @@ async def search(
             {"corpus_model": held, "model": model.name},
         )
     began = perf_counter()
-    query = statement.hybrid(
-        principal,
-        settings,
-        corpus_key=where.corpus_key,
-        space_id=where.space_id,
-        dimensions=model.dimensions,
-        filters=where.filters,
-        document_ids=where.document_ids,
-        mode=mode,
+    limits = settings.retrieval
+    query = statement.search(
+        mode,
+        bypasses(principal, settings),
+        limits.retrieval_candidates,
+        limits.retrieval_exact_limit,
+        where.space_id,
+        model.dimensions,
     )
+    choices = {key: value if isinstance(value, list) else [value] for key, value in where.filters.items()}
     values = {
         "question": question,
         "vector": halfvec(vector),
         "corpus_key": where.corpus_key,
         "tenant_id": principal.tenant_id,
         "top_k": top_k,
+        "filters": orjson.dumps(choices).decode() if choices else None,
+        "document_ids": where.document_ids,
+        **caller(principal),
     }
-    rows = [statement.row_of(row) for row in await work.connection.execute(query, values)]
+    rows = await query.fetch(work, values)
     RETRIEVAL.observe(perf_counter() - began)
     seen = rows[0]["seen"] if rows else 0
     exact = seen <= settings.retrieval.retrieval_exact_limit
     return Found([_passage(row) for row in rows], exact, "exact" if exact else "index")
 
 
-def _passage(row: dict[str, Any]) -> Passage:
+def _passage(row: Any) -> Passage:
     return Passage(
         chunk_id=row["chunk_id"],
         document_id=row["document_id"],

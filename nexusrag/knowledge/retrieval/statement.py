@@ -7,13 +7,13 @@ much is, the HNSW index is walked until enough visible ones were found. BM25 sta
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, TextClause, and_, case, cast, literal, or_, select, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, Select, Text, TextClause, and_, any_, bindparam, case, or_, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
 
-from nexusrag.kernel.principal import Principal
+from nexusrag.infra.statements import Prepared
 from nexusrag.knowledge.documents.facade import Document
 from nexusrag.knowledge.index.facade import LANGUAGE, DocumentVersion
-from nexusrag.knowledge.visibility import visible_to
+from nexusrag.knowledge.visibility import visible_to_caller
 from nexusrag.settings import Settings
 
 # k1 and b of BM25 (Robertson), in the form of findings: 2.2 = k1 + 1, 1.2 = k1, 0.75 = b.
@@ -80,10 +80,6 @@ _SCORES = {
     "lexical": "m.bm25",
     "dense": "m.cosine",
 }
-_COLUMNS = (
-    "chunk_id", "score", "bm25", "cosine", "ord", "text", "heading", "start_char", "end_char", "page", "page_end", "hash", "document_id",
-    "filename", "labels", "version_number", "seen",
-)  # fmt: skip
 
 
 def options(settings: Settings) -> dict[str, str]:
@@ -98,25 +94,13 @@ def options(settings: Settings) -> dict[str, str]:
     }
 
 
-def hybrid(
-    principal: Principal,
-    settings: Settings,
-    *,
-    corpus_key: int,
-    space_id: int,
-    dimensions: int,
-    filters: dict[str, Any],
-    document_ids: list[str] | None,
-    mode: str = "hybrid",
-) -> Any:
-    """The statement; it takes the parameters question, vector, corpus_key, tenant_id and top_k."""
-    retrieval = settings.retrieval
-    search = _text(mode, retrieval.retrieval_candidates, retrieval.retrieval_exact_limit, space_id, dimensions)
-    live = _live(principal, settings, corpus_key, filters, document_ids).cte("live").prefix_with("MATERIALIZED")
-    return search.columns().add_cte(live)
+@lru_cache(maxsize=256)
+def search(mode: str, bypass: bool, candidates: int, exact_limit: int, space_id: int, dimensions: int) -> Prepared:
+    """The statement; it takes tenant_id, corpus_key, question, vector, top_k, filters (JSON text or None), document_ids (or None), `caller`."""
+    live = _live(bypass).cte("live").prefix_with("MATERIALIZED")
+    return Prepared(_text(mode, candidates, exact_limit, space_id, dimensions).columns().add_cte(live))
 
 
-@lru_cache(maxsize=64)
 def _text(mode: str, candidates: int, exact_limit: int, space_id: int, dimensions: int) -> TextClause:
     # Numbers of ours, never of a client: the planner must see them to use the partial index.
     return text(
@@ -131,13 +115,11 @@ def _text(mode: str, candidates: int, exact_limit: int, space_id: int, dimension
     )
 
 
-def _live(
-    principal: Principal, settings: Settings, corpus_key: int, filters: dict[str, Any], document_ids: list[str] | None
-) -> Select[Any]:
+def _live(bypass: bool) -> Select[Any]:
     """Live versions of the corpus, each with whether this caller may see it and the filters admit it."""
-    admitted = [visible_to(principal, settings), *(_matches(key, value) for key, value in sorted(filters.items()))]
-    if document_ids is not None:
-        admitted.append(Document.id.in_(document_ids))
+    tenant_id, corpus_key = bindparam("tenant_id", type_=Text), bindparam("corpus_key", type_=BigInteger)
+    document_ids = bindparam("document_ids", type_=ARRAY(Text))
+    admitted = and_(visible_to_caller(bypass), or_(document_ids.is_(None), Document.id == any_(document_ids)), text(_FILTERS))
     return (
         select(
             DocumentVersion.id.label("version_id"),
@@ -147,23 +129,16 @@ def _live(
             Document.id.label("document_id"),
             Document.filename,
             Document.labels.label("labels"),
-            case((and_(*admitted), True), else_=False).label("visible"),
+            case((admitted, True), else_=False).label("visible"),
         )
         .join(DocumentVersion, DocumentVersion.id == Document.live_version_id)
-        .where(
-            Document.tenant_id == principal.tenant_id,
-            DocumentVersion.tenant_id == principal.tenant_id,
-            Document.corpus_key == corpus_key,
-        )
+        .where(Document.tenant_id == tenant_id, DocumentVersion.tenant_id == tenant_id, Document.corpus_key == corpus_key)
     )
 
 
-def _matches(key: str, value: Any) -> ColumnElement[bool]:
-    """Metadata `key` equals `value`, or one of them."""
-    values = value if isinstance(value, list) else [value]
-    return or_(*(Document.labels.op("@>")(cast(literal({key: one}, JSONB), JSONB)) for one in values))
-
-
-def row_of(row: Any) -> dict[str, Any]:
-    """A result row by column name."""
-    return dict(zip(_COLUMNS, row, strict=True))
+# Each key of the filters has a list of values, of which the document's metadata must hold one.
+_FILTERS = (
+    "(cast(:filters as jsonb) is null or not exists (select 1 from jsonb_each(cast(:filters as jsonb)) as f (key, choice) "
+    "where not exists (select 1 from jsonb_array_elements(f.choice) as v (value) "
+    "where documents.metadata @> jsonb_build_object(f.key, v.value))))"
+)

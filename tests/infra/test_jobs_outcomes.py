@@ -1,0 +1,182 @@
+"""How a job ends, and what a worker that lost its lease may still do: nothing."""
+
+import asyncio
+
+import pytest
+
+from nexusrag.infra.database import Database, Work
+from nexusrag.infra.jobs import Job, JobHandler, LeaseLost, PermanentFailure, backoff_s, enqueue, execute
+from nexusrag.kernel.errors import ApiError, ErrorCode
+from tests.support.queues import KIND, Queue
+
+
+async def succeed(job: Job) -> None:
+    """A job without an effect of its own."""
+
+
+def failing(error: Exception) -> JobHandler:
+    async def run(job: Job) -> None:
+        raise error
+
+    return JobHandler(kind=KIND, run=run)
+
+
+async def test_success_is_written_down(queue: Queue) -> None:
+    job_id = await queue.put()
+    (job,) = await queue.claim()
+    await execute(job, JobHandler(kind=KIND, run=succeed))
+    row = await queue.row(job_id)
+    assert (row["state"], row["cause"], row["leased_until"]) == ("succeeded", None, None)
+    assert row["finished_at"] is not None
+
+
+async def test_a_failure_is_tried_again_after_a_growing_pause_and_then_given_up_with_its_cause(queue: Queue) -> None:
+    told: list[str] = []
+
+    async def dead(job: Job, work: Work, reason: str) -> None:
+        told.append(reason)
+
+    async def run(job: Job) -> None:
+        raise ApiError(ErrorCode.INTEGRATION_UNAVAILABLE, "The model is away.")
+
+    handler = JobHandler(kind=KIND, run=run, dead=dead)
+    job_id = await queue.put(max_attempts=3)
+    for attempt, least, most in ((1, 1.4, 2.6), (2, 2.9, 5.1)):
+        (job,) = await queue.claim()
+        assert job.attempt == attempt
+        await execute(job, handler)
+        row = await queue.row(job_id)
+        assert (row["state"], row["cause"]) == ("queued", "The model is away.")
+        assert least < row["wait"].total_seconds() < most
+        assert await queue.claim() == []
+        await queue.make_due(job_id)
+    assert told == []
+    (job,) = await queue.claim()
+    await execute(job, handler)
+    row = await queue.row(job_id)
+    assert (row["state"], row["cause"], row["attempt"]) == ("failed", "The model is away.", 3)
+    assert told == ["The model is away."]
+    assert await queue.claim() == []
+
+
+async def test_an_unforeseen_error_is_named_without_its_text(queue: Queue) -> None:
+    job_id = await queue.put(max_attempts=1)
+    (job,) = await queue.claim()
+    await execute(job, failing(ValueError("contents of a document")))
+    assert (await queue.row(job_id))["cause"] == "An internal error (ValueError)."
+
+
+async def test_a_permanent_failure_is_not_tried_again(queue: Queue) -> None:
+    job_id = await queue.put(max_attempts=5)
+    (job,) = await queue.claim()
+    await execute(job, failing(PermanentFailure("The file is encrypted.")))
+    row = await queue.row(job_id)
+    assert (row["state"], row["cause"], row["attempt"]) == ("failed", "The file is encrypted.", 1)
+
+
+async def test_the_dead_hook_commits_with_the_verdict_or_not_at_all(queue: Queue) -> None:
+    async def dead(job: Job, work: Work, reason: str) -> None:
+        await enqueue(work, "clean.up", {}, queue=queue.name, max_attempts=1)
+        raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, "away")
+
+    async def run(job: Job) -> None:
+        raise PermanentFailure("no use")
+
+    job_id = await queue.put()
+    (job,) = await queue.claim()
+    await execute(job, JobHandler(kind=KIND, run=run, dead=dead))
+    assert (await queue.row(job_id))["state"] == "running"  # the lease runs out, and the verdict is tried again
+    assert await queue.claim(kinds=["clean.up"]) == []
+
+
+async def test_a_job_whose_workers_all_died_is_given_up(queue: Queue) -> None:
+    ran: list[int] = []
+    told: list[str] = []
+
+    async def run(job: Job) -> None:
+        ran.append(job.attempt)
+
+    async def dead(job: Job, work: Work, reason: str) -> None:
+        told.append(reason)
+
+    job_id = await queue.put(max_attempts=2)
+    for _ in range(2):
+        await queue.claim()
+        await queue.lose_lease(job_id)
+    (job,) = await queue.claim()
+    await execute(job, JobHandler(kind=KIND, run=run, dead=dead))
+    assert ran == []
+    assert (await queue.row(job_id))["state"] == "failed"
+    assert len(told) == 1
+    assert "worker went away" in told[0]
+
+
+async def test_a_zombie_can_neither_write_nor_end_the_job(queue: Queue) -> None:
+    job_id = await queue.put()
+    (zombie,) = await queue.claim(worker="zombie")
+    await queue.lose_lease(job_id)
+    assert (await queue.row(job_id))["state"] == "queued"
+    for finish in (False, True):
+        with pytest.raises(LeaseLost):
+            async with zombie.work(finish=finish) as work:
+                await enqueue(work, "effect", {}, queue=queue.name, max_attempts=1)
+    (heir,) = await queue.claim(worker="heir")
+    assert (heir.id, heir.epoch) == (job_id, 2)
+    for finish in (False, True):
+        with pytest.raises(LeaseLost):
+            async with zombie.work(finish=finish) as work:
+                await enqueue(work, "effect", {}, queue=queue.name, max_attempts=1)
+    assert await queue.sql("select 1 from jobs where queue = $1 and kind = 'effect'", queue.name) == []
+    row = await queue.row(job_id)
+    assert (row["state"], row["worker"], row["epoch"]) == ("running", "heir", 2)
+
+
+@pytest.mark.parametrize("outcome", [None, ValueError("broken"), PermanentFailure("no use"), asyncio.CancelledError()])
+async def test_whatever_a_zombie_comes_to_changes_nothing(queue: Queue, outcome: BaseException | None) -> None:
+    told: list[str] = []
+
+    async def run(job: Job) -> None:
+        if outcome is not None:
+            raise outcome
+
+    async def dead(job: Job, work: Work, reason: str) -> None:
+        told.append(reason)
+
+    job_id = await queue.put()
+    (zombie,) = await queue.claim(worker="zombie")
+    await queue.lose_lease(job_id)
+    await queue.claim(worker="heir")
+    before = dict(await queue.row(job_id))
+    try:
+        await execute(zombie, JobHandler(kind=KIND, run=run, dead=dead))
+    except asyncio.CancelledError:
+        assert isinstance(outcome, asyncio.CancelledError)
+    after = dict(await queue.row(job_id))
+    assert {name: after[name] for name in after if name != "wait"} == {name: before[name] for name in before if name != "wait"}
+    assert told == []
+
+
+async def test_a_write_that_waits_for_the_fence_until_the_lease_is_lost_is_rolled_back(queue: Queue) -> None:
+    """The reaper and the heir come between a zombie's writes and its commit."""
+    job_id = await queue.put()
+    (zombie,) = await queue.claim()
+    with pytest.raises(LeaseLost):
+        async with zombie.work(finish=True) as work:
+            await enqueue(work, "effect", {}, queue=queue.name, max_attempts=1)
+            await queue.lose_lease(job_id)
+            (heir,) = await queue.claim()
+    async with heir.work(finish=True):
+        pass
+    assert (await queue.row(job_id))["state"] == "succeeded"
+    assert await queue.sql("select 1 from jobs where queue = $1 and kind = 'effect'", queue.name) == []
+
+
+async def test_a_job_is_invisible_to_other_tenants(queue: Queue) -> None:
+    job_id = await queue.put()
+    async with queue.resources.get(Database).work("another-tenant") as work:
+        assert await work.raw.fetchval("select count(*) from jobs where id = $1", job_id) == 0
+
+
+def test_the_pause_before_another_attempt_is_bounded() -> None:
+    assert all(1.5 <= backoff_s(1) <= 2.5 for _ in range(100))
+    assert all(225 <= backoff_s(attempt) <= 375 for attempt in range(9, 40))
