@@ -1,6 +1,7 @@
 """Builds the HTTP application from the domains. Refuses to start with a route that has no gate."""
 
 import inspect
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -103,7 +104,14 @@ def _route(declared: Declared, path: str, *, alias: bool) -> GatedRoute:
         deprecated=alias or None,
         responses={**_ERRORS, **(declared.responses or {})},
         name=declared.endpoint.__name__,
+        openapi_extra={"parameters": _named_by_gate(declared)},
     )
+
+
+def _named_by_gate(declared: Declared) -> list[dict[str, Any]]:
+    """Path parameters that the gate reads: the handler does not name them, so the framework does not describe them."""
+    names = set(re.findall(r"{(\w+)}", declared.path)) - set(inspect.signature(declared.endpoint).parameters)
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in sorted(names)]
 
 
 def _model(returned: Any, declared: Declared) -> Any:

@@ -1,9 +1,11 @@
 """Opens what every process of ours stands on, API and worker alike, and checks that it may start."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
+import structlog
 
 from nexusrag.infra.bulkheads import Bulkheads
 from nexusrag.infra.changes import Changes
@@ -14,11 +16,14 @@ from nexusrag.infra.outbound import Outbound
 from nexusrag.infra.redis import Redis
 from nexusrag.infra.resources import Resources
 from nexusrag.infra.urls import connect_arguments
+from nexusrag.kernel.errors import ApiError
 from nexusrag.providers.embeddings.factory import open_embedder
 from nexusrag.providers.embeddings.port import Embedder
 from nexusrag.settings import Settings, SettingsError
 from nexusrag.web.cursors import Cursors
 from nexusrag.web.domain import Domain
+
+log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
@@ -47,8 +52,18 @@ async def open_process(settings: Settings, domains: Sequence[Domain]) -> AsyncIt
             for opening in domain.opens:
                 await stack.enter_async_context(opening(resources))
         changes.start()
+        # The first question must not wait for a model that is still loading.
+        warming = asyncio.create_task(_warm(embedder))
+        stack.callback(warming.cancel)
         stack.push_async_callback(changes.close)
         yield resources
+
+
+async def _warm(embedder: Embedder) -> None:
+    try:
+        await embedder.embed(["warm"], urgent=True)
+    except ApiError as error:
+        log.warning("embedder.not_ready", error=error.code, reason=error.message)
 
 
 def refusals(settings: Settings) -> list[str]:

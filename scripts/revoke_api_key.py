@@ -5,5 +5,5 @@ import sys
 
 from nexusrag.cli.main import main
 
-sys.argv[1:1] = "keys revoke".split()
+sys.argv[1:1] = ["keys", "revoke"]
 main()

@@ -5,5 +5,5 @@ import sys
 
 from nexusrag.cli.main import main
 
-sys.argv[1:1] = "seed".split()
+sys.argv[1:1] = ["seed"]
 main()

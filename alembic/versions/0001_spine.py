@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from alembic import op
 from sqlalchemy.util import await_only
+
+from alembic import op
 
 revision = "0001"
 down_revision = None

@@ -38,7 +38,9 @@ def create_key(home: Path | None, tenant: str, role: str, name: str, *, as_json:
         return await provision.create_key(connection, pepper=pepper, tenant=tenant, role=role, name=name)
 
     made = _act(home, act)
-    _print(made, as_json, f"key_id    {made['key_id']}\ntenant    {made['tenant_id']}\nrole      {made['role']}\napi_key   {made['api_key']}")
+    _print(
+        made, as_json, f"key_id    {made['key_id']}\ntenant    {made['tenant_id']}\nrole      {made['role']}\napi_key   {made['api_key']}"
+    )
 
 
 def list_keys(home: Path | None, tenant: str, *, inactive_only: bool, as_json: bool) -> None:

@@ -48,9 +48,7 @@ async def show_answer(console: Console, client: Client, question: str, corpus: s
     for citation in final["citations"]:
         about = citation["metadata"]
         page = f", page {about['page']}" if about["page"] else ""
-        console.print(
-            f"  \\[{about['marker']}] {citation['source']}{page}, characters {about['start']}–{about['end']}, score {citation['score']:.2f}",
-            highlight=False,
-        )
+        place = f"{citation['source']}{page}, characters {about['start']}–{about['end']}"
+        console.print(f"  \\[{about['marker']}] {place}, score {citation['score']:.2f}", highlight=False)
         console.print(f"      “{' '.join(about['quote'].split())}”", style="dim", highlight=False, markup=False)
     return True

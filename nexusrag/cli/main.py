@@ -18,7 +18,9 @@ app.add_typer(corpora, name="corpora")
 Home = Annotated[Path | None, typer.Option("--home", help="Directory of the installation.  [default: ./var]", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Url = Annotated[str, typer.Option("--url", envvar="NEXUSRAG_URL", help="Address of the API.")]
-Key = Annotated[str | None, typer.Option("--key", envvar="NEXUSRAG_API_KEY", help="API key.  [default: the one that `up` made]", show_default=False)]
+Key = Annotated[
+    str | None, typer.Option("--key", envvar="NEXUSRAG_API_KEY", help="API key.  [default: the one that `up` made]", show_default=False)
+]
 Corpus = Annotated[str, typer.Option("--corpus", help="Corpus to use.")]
 _URL = "http://127.0.0.1:8000"
 

@@ -72,8 +72,8 @@ async def _main(console: Console, environment: EmbeddedEnvironment, wish: _Wish)
 
 
 def _children(environment: EmbeddedEnvironment, wish: _Wish) -> list[Child]:
-    # The children get this environment on purpose: whatever else the operator set is theirs as well.
     settings = environment.settings
+    # The environment is passed on: whatever else the operator set is meant for the children.
     env = {**os.environ, **environment.variables(), "API_PORT": str(wish.port)}
     logs = settings.home / "logs"
     logs.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -119,7 +119,9 @@ async def _wait_until_up(client: Client, serving: "asyncio.Task[None]") -> None:
 async def _demonstrate(console: Console, client: Client) -> None:
     with console.status("ingesting the demo documents"):
         made = await demo.ensure(client)
-    console.print(f"demo corpus {demo.CORPUS}: {made} documents ingested" if made else f"demo corpus {demo.CORPUS} is there", highlight=False)
+    console.print(
+        f"demo corpus {demo.CORPUS}: {made} documents ingested" if made else f"demo corpus {demo.CORPUS} is there", highlight=False
+    )
     console.print(f"\n[bold]{demo.QUESTION}[/bold]")
     if not await show_answer(console, client, demo.QUESTION, demo.CORPUS):
         raise ClientError("The demo question got no answer.")
@@ -127,7 +129,9 @@ async def _demonstrate(console: Console, client: Client) -> None:
 
 def _explain(console: Console, url: str, key: str, environment: EmbeddedEnvironment) -> None:
     ask = f"""'{{"session_id": "s1", "corpus_id": "{demo.CORPUS}", "message": "What is the testing strategy of agent 2.0?"}}'"""
-    console.print(f"\nServing on {url} (interface: {url}/v1/docs, logs: {environment.settings.home / 'logs'}). Ctrl-C stops.", highlight=False)
+    console.print(
+        f"\nServing on {url} (interface: {url}/v1/docs, logs: {environment.settings.home / 'logs'}). Ctrl-C stops.", highlight=False
+    )
     # Printed bare, so that the lines can be copied whole.
     print(f"\nexport API_KEY={key}")
     print(f'curl -s -H "Authorization: Bearer $API_KEY" {url}/v1/documents')

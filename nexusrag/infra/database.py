@@ -235,10 +235,8 @@ def _only_own_rows(state: ORMExecuteState) -> None:
 
 @event.listens_for(Session, "before_flush")
 def _only_own_writes(session: Session, *_: object) -> None:
-    tenant_id = session.info.get("tenant_id")
+    if not session.info.get("criterion"):
+        return
     for entity in (*session.new, *session.dirty):
-        if isinstance(entity, TenantScoped):
-            if entity.tenant_id is None:
-                entity.tenant_id = tenant_id
-            elif session.info.get("criterion") and entity.tenant_id != tenant_id:
-                raise RuntimeError("an entity of another tenant in this transaction")
+        if isinstance(entity, TenantScoped) and entity.tenant_id != session.info["tenant_id"]:
+            raise RuntimeError("an entity of another tenant in this transaction")

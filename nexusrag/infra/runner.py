@@ -85,6 +85,8 @@ class Runner:
                 )  # fmt: skip
         for row in rows:
             job = job_of(row, self._resources)
+            if job.id in self._running:  # this process stalled for longer than a lease and now gets its own job again
+                self._running[job.id][1].cancel()
             task = asyncio.create_task(self._run_one(job), name=f"job {job.id}")
             self._running[job.id] = (job, task)
         if not rows:
@@ -97,7 +99,8 @@ class Runner:
         try:
             await execute(job, self._handlers[job.kind])
         finally:
-            self._running.pop(job.id, None)
+            if job.id in self._running and self._running[job.id][0] is job:
+                del self._running[job.id]
             self._wake.set()
 
     async def _renew(self) -> None:
@@ -160,7 +163,7 @@ class Runner:
             redis = self._resources.get(Redis)
             if await redis.ping():
                 worker = Worker(
-                    functions=[func(wake, name="wake", keep_result=0, max_tries=1)],
+                    functions=[func(wake, name="wake", keep_result=0, max_tries=1)],  # type: ignore[arg-type]  # its protocol wants any arguments
                     queue_name=self._queue,
                     redis_pool=redis.client,
                     handle_signals=False,

@@ -8,7 +8,7 @@ from sqlalchemy.sql.expression import ClauseElement
 
 from nexusrag.infra.database import Work
 
-_DIALECT = dialect()
+_DIALECT = dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves its constructor untyped
 
 
 class Prepared:

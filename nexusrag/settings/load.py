@@ -86,5 +86,5 @@ def _line(group: type[Group], fault: Any, raw: Mapping[str, str]) -> str:
     if not field:
         return str(fault["msg"]).removeprefix("Value error, ")
     secret = group.model_fields[field].annotation is SecretStr
-    shown = "" if secret or field not in raw else f" (got {raw[field]!r})"
+    shown = "" if secret or field.endswith("_url") or field not in raw else f" (got {raw[field]!r})"
     return f"{field.upper()}: {str(fault['msg']).removeprefix('Value error, ')}{shown}"

@@ -11,10 +11,8 @@ async def load_resource(call: CallContext) -> None:
     if kind is None:
         return
     name = f"{kind.value}_id"
-    if call.gate.at == "path":
-        key = call.request.path_params[name]
-    else:
-        key = call.body.get(name) if isinstance(call.body, dict) else None
+    fields = call.request.path_params if call.gate.at == "path" else call.body
+    key = fields.get(name) if isinstance(fields, dict) else None
     if isinstance(key, str):
         call.loaded = await call.loaders[kind](call, key)
 

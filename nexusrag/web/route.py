@@ -4,6 +4,7 @@ import asyncio
 import functools
 import inspect
 import re
+import types
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, get_args, get_origin
@@ -70,7 +71,7 @@ class GatedRoute(APIRoute):
     def stages(self, pipeline: Pipeline) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
         """The stages that apply to this route, before and within the transaction."""
         if self._stages is None:
-            method = next(iter(self.methods))
+            method = next(iter(self.methods or ("GET",)))
             self._stages = (
                 tuple(stage for stage in pipeline.before if stage.applies(self.gate, method)),
                 tuple(stage for stage in pipeline.within if stage.applies(self.gate, method)),
@@ -146,7 +147,8 @@ def as_data(endpoint: Callable[..., Awaitable[Any]], status: int) -> Callable[..
     """`endpoint`, with what it returns serialised by its return annotation. Responses (streams, files) pass as they are."""
     returned = inspect.signature(endpoint, eval_str=True).return_annotation
     listed = get_origin(returned) is Listed
-    adapter: TypeAdapter[Any] = TypeAdapter(list[get_args(returned)[0]] if listed else _serialisable(returned))  # type: ignore[misc]
+    shape: Any = types.GenericAlias(list, get_args(returned)[0]) if listed else _serialisable(returned)
+    adapter: TypeAdapter[Any] = TypeAdapter(shape)
 
     @functools.wraps(endpoint)
     async def handler(*args: Any, **kwargs: Any) -> Response:

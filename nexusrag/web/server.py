@@ -15,7 +15,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope[TRANSPORT_KEY] = self.transport  # type: ignore[index]  # the scope is typed by its kind
+        self.scope[TRANSPORT_KEY] = self.transport  # type: ignore[literal-required]  # a key of ours
 
 
 class Server(uvicorn.Server):

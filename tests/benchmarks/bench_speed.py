@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from nexusrag.identity.api_keys.provision import create_key, enter, ensure_corpus
+from nexusrag.identity.api_keys.provision import create_key, ensure_corpus, enter
 from nexusrag.kernel.ids import new_id
 from tests.support.installation import Servers
 

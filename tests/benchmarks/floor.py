@@ -107,5 +107,7 @@ async def documents() -> list[Row]:
 
 
 if __name__ == "__main__":
-    config = uvicorn.Config(app, host="127.0.0.1", port=int(sys.argv[1]), http="httptools", loop="uvloop", access_log=False, log_level="error")
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=int(sys.argv[1]), http="httptools", loop="uvloop", access_log=False, log_level="error"
+    )
     asyncio.run(uvicorn.Server(config).serve())

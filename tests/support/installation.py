@@ -15,11 +15,11 @@ from fastapi import FastAPI
 from nexusrag.app import create_app
 from nexusrag.domains import DOMAINS
 from nexusrag.embedded.environment import EmbeddedEnvironment, prepare
-from nexusrag.infra.urls import connect_arguments
 from nexusrag.infra.jobs import Handlers
 from nexusrag.infra.migrate import migrate
 from nexusrag.infra.resources import Resources
 from nexusrag.infra.runner import Runner
+from nexusrag.infra.urls import connect_arguments
 from nexusrag.process import open_process
 from nexusrag.settings import Settings, load
 from nexusrag.web.server import Server

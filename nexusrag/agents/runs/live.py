@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from time import monotonic
 from typing import Any
 
+import asyncpg
 import structlog
 
 from nexusrag.agents.runs import repository
@@ -13,6 +14,7 @@ from nexusrag.infra.database import Database
 from nexusrag.infra.redis import Redis
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel import clock
+from nexusrag.kernel.errors import ApiError
 from nexusrag.kernel.principal import Principal
 from nexusrag.web.sse import frame
 
@@ -177,5 +179,5 @@ class LiveRun:
         except RunLost:
             if self.task is not None:
                 self.task.cancel()
-        except Exception as error:  # events stay readable here; what the journal lacks, the reaper closes
+        except (ApiError, asyncpg.PostgresError) as error:  # pending still, for the next flush
             log.warning("journal.unwritten", run=self.run_id, error=type(error).__name__)

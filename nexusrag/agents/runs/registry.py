@@ -58,7 +58,7 @@ class RunRegistry:
         live.task = task
         self._live[live.run_id] = live
         RUNS_ACTIVE.set(len(self._live))
-        task.add_done_callback(lambda _: self._over(live))
+        task.add_done_callback(lambda ended: self._over(live, ended))
 
     def read_by(self, live: LiveRun) -> Callable[[], None]:
         """Count one more reader; the returned function says that it is gone, and a run without readers counts as abandoned."""
@@ -101,7 +101,9 @@ class RunRegistry:
         self._free(oldest)
         return True
 
-    def _over(self, live: LiveRun) -> None:
+    def _over(self, live: LiveRun, ended: asyncio.Task[None]) -> None:
+        if not ended.cancelled():
+            ended.exception()  # told to the readers already
         self._live.pop(live.run_id, None)
         timer = self._timers.pop(live.run_id, None)
         if timer is not None:

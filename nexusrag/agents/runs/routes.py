@@ -6,7 +6,7 @@ from fastapi import Header, Response
 
 from nexusrag.agents.runs import gates, service
 from nexusrag.agents.runs.schemas import RunCancelled, RunOut, RunRequest
-from nexusrag.knowledge.corpora.facade import Corpus
+from nexusrag.knowledge.corpora.facade import CorpusView
 from nexusrag.web.call import Call, Loaded
 from nexusrag.web.router import Router
 
@@ -17,7 +17,7 @@ LastEventId = Annotated[str | None, Header(alias="Last-Event-ID")]
 
 
 @run_router.post("", gate=gates.CREATE, responses=_STREAM)
-async def run(call: Call, corpus: Loaded[Corpus], body: RunRequest, last_event_id: LastEventId = None) -> Response:
+async def run(call: Call, corpus: Loaded[CorpusView], body: RunRequest, last_event_id: LastEventId = None) -> Response:
     """Ask a question of a corpus and get the answer as a stream of events.
 
     Order: request.accepted, token.delta*, message.final, audio.ready or audio.error if asked for, done. An error is one event

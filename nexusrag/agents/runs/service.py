@@ -14,7 +14,7 @@ from nexusrag.infra.changes import announce
 from nexusrag.kernel import clock
 from nexusrag.kernel.events import EventType
 from nexusrag.kernel.ids import new_id
-from nexusrag.knowledge.corpora.facade import Corpus, parse
+from nexusrag.knowledge.corpora.facade import CorpusView, parse
 from nexusrag.knowledge.retrieval.facade import where_of
 from nexusrag.settings import Settings
 from nexusrag.web.call import CallContext
@@ -23,7 +23,7 @@ from nexusrag.web.sse import EventStream
 _HISTORY = 20
 
 
-async def start(call: CallContext, corpus: Corpus, body: RunRequest) -> EventStream:
+async def start(call: CallContext, corpus: CorpusView, body: RunRequest) -> EventStream:
     """Accept a run in the request's transaction; it begins once that is committed, and goes on without its client for a while.
 
     Raises SESSION_TENANT_MISMATCH for a foreign session, NOT_FOUND for another person's.
@@ -120,6 +120,7 @@ async def _run(context: RunContext) -> None:
         await GRAPH.ainvoke({}, context=context)
     except BaseException as error:  # however it ended, readers and journal get an end
         await asyncio.shield(ending.fail(context, error))
+        raise
     finally:
         live.done = True
         live.wake_readers()

@@ -17,7 +17,10 @@ from nexusrag.web.domain import Domain
 async def _speaker(resources: Resources) -> AsyncIterator[None]:
     speech = open_speech(resources.get(Settings), resources.get(Outbound))
     resources.put(Speaker, Speaker(resources, speech))
-    yield
+    try:
+        yield
+    finally:
+        await speech.close()
 
 
 domain = Domain(name="speech", wing="agents", routers=(routes.router,), loaders={Resource.AUDIO: repository.load}, opens=(_speaker,))

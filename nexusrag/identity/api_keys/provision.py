@@ -78,9 +78,7 @@ async def tenant_of_key(connection: "asyncpg.Connection[Any]", key_id: str) -> s
     return found
 
 
-async def ensure_corpus(
-    connection: "asyncpg.Connection[Any]", tenant: str, corpus_id: str, name: str, visibility: str
-) -> dict[str, Any]:
+async def ensure_corpus(connection: "asyncpg.Connection[Any]", tenant: str, corpus_id: str, name: str, visibility: str) -> dict[str, Any]:
     """Make a corpus on our own index unless the tenant has one with this id. Returns id, tenant_id, name, visibility, created.
 
     Raises ValueError for a tenant that does not exist.

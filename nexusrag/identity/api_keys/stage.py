@@ -113,6 +113,8 @@ async def _look_up(call: CallContext, cache: KeyCache, key_hash: bytes) -> Princ
     database = call.of(Database)
     async with database.work(None) as work:
         row = await work.raw.fetchrow("select * from auth_key($1)", key_hash)
+    if row is None:
+        raise _unknown()
     principal = _principal(row)
     cache.put(key_hash, principal, row["expires_at"], generation)
     client = call.request.client
@@ -146,7 +148,7 @@ async def settle() -> None:
 
 
 def _principal(row: Any) -> Principal:
-    if row is None or row["tenant_status"] != "active" or row["user_status"] != "active":
+    if row["tenant_status"] != "active" or row["user_status"] != "active":
         raise _unknown()
     if row["revoked_at"] is not None:
         raise ApiError(ErrorCode.AUTH_REVOKED_KEY, "This API key was revoked; ask an admin for a new one.")

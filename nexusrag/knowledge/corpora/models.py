@@ -1,5 +1,6 @@
-"""Tables of corpora."""
+"""Tables of corpora, and a corpus as those see it who only read."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -25,3 +26,18 @@ class Corpus(TenantScoped, Base):
     created_at: Mapped[datetime] = mapped_column(Moment, default=clock.now)
     updated_at: Mapped[datetime] = mapped_column(Moment, default=clock.now, onupdate=clock.now)
     deleted_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusView:
+    """A corpus as it stands, for those who do not change it: no entity, since runs and searches load one each time."""
+
+    tenant_id: str
+    id: str
+    key: int
+    name: str
+    visibility: str
+    provider_config: dict[str, Any]
+    space_id: int | None
+    created_at: datetime
+    updated_at: datetime

@@ -5,19 +5,35 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from nexusrag.infra.database import Work
+from nexusrag.kernel.actions import Action
 from nexusrag.kernel.errors import not_found
-from nexusrag.knowledge.corpora.models import Corpus
+from nexusrag.knowledge.corpora.models import Corpus, CorpusView
 from nexusrag.web.call import CallContext
 
 
-async def load(call: CallContext, corpus_id: str) -> Corpus:
-    """The corpus of the caller's tenant, or not found (also when it is being deleted)."""
+async def load(call: CallContext, corpus_id: str) -> Corpus | CorpusView:
+    """The corpus of the caller's tenant, or not found (also when it is being deleted); an entity for routes that change it."""
     call.resource_id = corpus_id
+    if call.gate.action in (Action.CORPORA_WRITE, Action.CORPORA_DELETE):
+        return await find_for_change(call.db, corpus_id)
     return await find(call.db, corpus_id)
 
 
-async def find(work: Work, corpus_id: str) -> Corpus:
+async def find(work: Work, corpus_id: str) -> CorpusView:
     """The corpus of the transaction's tenant, or not found."""
+    row = await work.raw.fetchrow(
+        "select tenant_id, id, key, name, visibility, provider_config, space_id, created_at, updated_at from corpora "
+        "where tenant_id = $1 and id = $2 and deleted_at is null",
+        work.tenant_id,
+        corpus_id,
+    )
+    if row is None:
+        raise not_found("corpus")
+    return CorpusView(*row)
+
+
+async def find_for_change(work: Work, corpus_id: str) -> Corpus:
+    """The corpus as an entity, or not found."""
     statement = select(Corpus).where(Corpus.tenant_id == work.tenant_id, Corpus.id == corpus_id, Corpus.deleted_at.is_(None))
     corpus: Corpus | None = await work.session.scalar(statement)
     if corpus is None:

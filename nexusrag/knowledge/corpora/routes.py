@@ -1,7 +1,7 @@
 """HTTP face of corpora: /v1/corpora."""
 
 from nexusrag.knowledge.corpora import gates, service
-from nexusrag.knowledge.corpora.models import Corpus
+from nexusrag.knowledge.corpora.models import Corpus, CorpusView
 from nexusrag.knowledge.corpora.schemas import CorpusCreate, CorpusDeletion, CorpusOut, CorpusPatch
 from nexusrag.web.call import Call, Loaded
 from nexusrag.web.router import Router
@@ -22,7 +22,7 @@ async def create_corpus(call: Call, body: CorpusCreate) -> CorpusOut:
 
 
 @router.get("/{corpus_id}", gate=gates.READ)
-async def get_corpus(call: Call, corpus: Loaded[Corpus]) -> CorpusOut:
+async def get_corpus(call: Call, corpus: Loaded[CorpusView]) -> CorpusOut:
     """Get one corpus."""
     return CorpusOut.of(corpus)
 

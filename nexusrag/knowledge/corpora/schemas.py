@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from nexusrag.kernel.ids import CLIENT_ID_PATTERN
-from nexusrag.knowledge.corpora.models import Corpus
+from nexusrag.knowledge.corpora.models import Corpus, CorpusView
 
 
 class CorpusOut(BaseModel):
@@ -21,7 +21,7 @@ class CorpusOut(BaseModel):
     updated_at: datetime
 
     @classmethod
-    def of(cls, corpus: Corpus) -> "CorpusOut":
+    def of(cls, corpus: Corpus | CorpusView) -> "CorpusOut":
         return cls.model_construct(
             id=corpus.id,
             tenant_id=corpus.tenant_id,

@@ -20,33 +20,30 @@ from nexusrag.web.call import CallContext
 
 # Columns, each with whether it descends; the last one is unique.
 Order = Sequence[tuple[Any, bool]]
-_D = Document.__table__.c
-COLUMNS = tuple(
-    _D[name]
-    for name in (
-        "id",
-        "tenant_id",
-        "corpus_id",
-        "filename",
-        "content_type",
-        "source",
-        "ingest_source",
-        "status",
-        "failure_reason",
-        "created_at",
-        "updated_at",
-        "queued_at",
-        "processing_started_at",
-        "completed_at",
-        "last_reindexed_at",
-        "last_job_id",
-        "num_chunks",
-        "size_bytes",
-        "metadata",
-        "progress",
-        "live_version_id",
-    )  # fmt: skip
+_NAMES = (
+    "id",
+    "tenant_id",
+    "corpus_id",
+    "filename",
+    "content_type",
+    "source",
+    "ingest_source",
+    "status",
+    "failure_reason",
+    "created_at",
+    "updated_at",
+    "queued_at",
+    "processing_started_at",
+    "completed_at",
+    "last_reindexed_at",
+    "last_job_id",
+    "num_chunks",
+    "size_bytes",
+    "metadata",
+    "progress",
+    "live_version_id",
 )
+COLUMNS = tuple(Document.__table__.c[name] for name in _NAMES)
 
 
 async def load(call: CallContext, document_id: str) -> Document:

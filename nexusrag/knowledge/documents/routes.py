@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Body, File, Form, Query, UploadFile
 
-from nexusrag.knowledge.corpora.facade import Corpus
+from nexusrag.knowledge.corpora.facade import CorpusView
 from nexusrag.knowledge.documents import gates, service, uploads
 from nexusrag.knowledge.documents.models import Document
 from nexusrag.knowledge.documents.schemas import ClientId, DocumentAccepted, DocumentOut, Reindex, TextIngest
@@ -29,7 +29,7 @@ async def list_documents(
 @router.post("", gate=gates.CREATE, status_code=202)
 async def upload_document(
     call: Call,
-    corpus: Loaded[Corpus],
+    corpus: Loaded[CorpusView],
     corpus_id: Annotated[str, Form()],
     file: Annotated[UploadFile, File()],
     document_id: Annotated[ClientId | None, Form()] = None,
@@ -41,7 +41,7 @@ async def upload_document(
 
 
 @router.post("/text", gate=gates.CREATE, status_code=202)
-async def ingest_text(call: Call, corpus: Loaded[Corpus], body: TextIngest) -> DocumentAccepted:
+async def ingest_text(call: Call, corpus: Loaded[CorpusView], body: TextIngest) -> DocumentAccepted:
     """Ingest raw text. With a `document_id` the call can be repeated safely; `overwrite` replaces what is there."""
     return await service.accept(call, corpus, uploads.of_text(call, body))
 

@@ -12,7 +12,7 @@ from nexusrag.kernel import clock
 from nexusrag.kernel.actions import Permission
 from nexusrag.kernel.errors import ApiError, ErrorCode, not_found
 from nexusrag.kernel.ids import new_id
-from nexusrag.knowledge.corpora.facade import Corpus, keep_open
+from nexusrag.knowledge.corpora.facade import CorpusView, keep_open
 from nexusrag.knowledge.documents import repository
 from nexusrag.knowledge.documents.models import Document
 from nexusrag.knowledge.documents.schemas import DocumentAccepted, DocumentOut, Reindex
@@ -42,7 +42,7 @@ class Incoming:
     chunk_overlap_chars: int | None = None
 
 
-async def accept(call: CallContext, corpus: Corpus, incoming: Incoming) -> DocumentAccepted:
+async def accept(call: CallContext, corpus: CorpusView, incoming: Incoming) -> DocumentAccepted:
     """Store the bytes, write the document down and enqueue its ingestion, all or nothing.
 
     Raises INGEST_VALIDATION_ERROR for an empty file, PAYLOAD_TOO_LARGE, INGEST_IN_PROGRESS while the same document is in
@@ -156,7 +156,7 @@ def accepted(document: Document, job_id: str | None) -> DocumentAccepted:
     )
 
 
-async def _existing(call: CallContext, corpus: Corpus, incoming: Incoming) -> Document | None:
+async def _existing(call: CallContext, corpus: CorpusView, incoming: Incoming) -> Document | None:
     if incoming.document_id is None:
         return None
     await repository.claim_id(call.db, incoming.document_id)

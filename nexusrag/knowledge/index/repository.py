@@ -48,10 +48,18 @@ async def insert(work: Work, version: NewVersion) -> int:
     for start in range(0, len(version.chunks), _BATCH):
         chunks = version.chunks[start : start + _BATCH]
         rows = await work.raw.fetch(
-            _CHUNKS, work.tenant_id, version_id, [c.ord for c in chunks], [c.text for c in chunks], ["\x1f".join(c.heading) for c in chunks],
-            [c.start for c in chunks], [c.end for c in chunks], [c.page for c in chunks], [c.page_end for c in chunks],
+            _CHUNKS,
+            work.tenant_id,
+            version_id,
+            [c.ord for c in chunks],
+            [c.text for c in chunks],
+            ["\x1f".join(c.heading) for c in chunks],
+            [c.start for c in chunks],
+            [c.end for c in chunks],
+            [c.page for c in chunks],
+            [c.page_end for c in chunks],
             [c.hash for c in chunks],
-        )  # fmt: skip
+        )
         ids = [row["id"] for row in rows]
         await work.raw.execute(
             _EMBEDDINGS,

@@ -1,5 +1,6 @@
 """Background functions of ingestion. Each may run twice and has its effect once."""
 
+import asyncio
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,12 +14,22 @@ from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.knowledge.corpora import facade as corpora
 from nexusrag.knowledge.documents import facade as documents
 from nexusrag.knowledge.index import facade as index
-from nexusrag.knowledge.parsing.facade import Chunk, ChunkParams, ParsedResult, ParseError, Sandbox, embedded_text
+from nexusrag.knowledge.parsing.facade import (
+    Chunk,
+    ChunkParams,
+    ParsedResult,
+    ParseError,
+    Progress,
+    Sandbox,
+    SandboxUnavailable,
+    embedded_text,
+)
 from nexusrag.providers.embeddings.port import Embedder
 from nexusrag.security.crypto.facade import BlobStore
 from nexusrag.settings import Settings
 
 _EMBED_BATCH = 64
+_REPORT_S = 2.0
 _REMOVE_BATCH = 100
 
 
@@ -113,10 +124,28 @@ async def _parse(job: Job, document: Any, params: ChunkParams) -> ParsedResult:
             if error.code is ErrorCode.NOT_FOUND:
                 raise PermanentFailure("The stored source of this document is gone; upload it again.") from error
             raise
+        seen: list[Progress] = []
+        reporting = asyncio.create_task(_report(job, document["id"], seen))
         try:
-            return await job.resources.get(Sandbox).run(path, document["filename"], document["content_type"], params)
+            return await job.resources.get(Sandbox).run(path, document["filename"], document["content_type"], params, seen.append)
         except ParseError as error:
             raise PermanentFailure(error.reason) from error
+        except SandboxUnavailable as error:
+            raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, "No parser process could be started.") from error
+        finally:
+            reporting.cancel()
+            await asyncio.gather(reporting, return_exceptions=True)
+
+
+async def _report(job: Job, document_id: str, seen: list[Progress]) -> None:
+    """While a long document is parsed, its resource says how far it is."""
+    while True:
+        await asyncio.sleep(_REPORT_S)
+        if seen:
+            latest = seen[-1]
+            seen.clear()
+            async with job.work() as work:
+                await documents.set_progress(work, document_id, {"pages": latest.pages or None, "pages_done": latest.pages_done})
 
 
 async def _embed(job: Job, document: Any, parsed: ParsedResult) -> tuple[int, list[index.IndexedChunk], NDArray[np.float32]]:

@@ -1,6 +1,6 @@
 """HTTP face of retrieval: a search without a run."""
 
-from nexusrag.knowledge.corpora.facade import Corpus, parse
+from nexusrag.knowledge.corpora.facade import CorpusView, parse
 from nexusrag.knowledge.retrieval import gates, service, statement
 from nexusrag.knowledge.retrieval.schemas import PassageOut, SearchAnswer, SearchRequest
 from nexusrag.settings import Settings
@@ -11,7 +11,7 @@ router = Router("corpora", tag="Search")
 
 
 @router.post("/{corpus_id}/search", gate=gates.SEARCH)
-async def search_corpus(call: Call, corpus: Loaded[Corpus], body: SearchRequest) -> SearchAnswer:
+async def search_corpus(call: Call, corpus: Loaded[CorpusView], body: SearchRequest) -> SearchAnswer:
     """The best passages of a corpus among those that the caller may see, without asking a model."""
     where = service.where_of(corpus, body.filters, body.document_ids)
     top_k = body.top_k or parse(corpus.provider_config).top_k_default

@@ -14,7 +14,7 @@ from nexusrag.infra.metrics import RETRIEVAL
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.principal import Principal
-from nexusrag.knowledge.corpora.facade import Corpus, LocalPgvector, parse
+from nexusrag.knowledge.corpora.facade import CorpusView, LocalPgvector, parse
 from nexusrag.knowledge.retrieval import statement
 from nexusrag.knowledge.retrieval.spaces import Spaces
 from nexusrag.knowledge.visibility import bypasses
@@ -63,7 +63,7 @@ class Where:
     document_ids: list[str] | None = None
 
 
-def where_of(corpus: Corpus, filters: dict[str, Any] | None, document_ids: list[str] | None = None) -> Where:
+def where_of(corpus: CorpusView, filters: dict[str, Any] | None, document_ids: list[str] | None = None) -> Where:
     """Raises INTEGRATION_UNAVAILABLE for a corpus whose provider this release cannot ask."""
     config = parse(corpus.provider_config)
     if not isinstance(config, LocalPgvector):

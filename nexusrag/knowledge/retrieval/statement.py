@@ -89,14 +89,15 @@ def options(settings: Settings) -> dict[str, str]:
         # Without iteration a filtered index scan silently returns next to nothing for a small tenant.
         "hnsw.iterative_scan": "relaxed_order",
         "hnsw.max_scan_tuples": "200000",
-        # What is visible differs from call to call, so a generic plan would be wrong for most.
-        "plan_cache_mode": "force_custom_plan",
     }
 
 
 @lru_cache(maxsize=256)
 def search(mode: str, bypass: bool, candidates: int, exact_limit: int, space_id: int, dimensions: int) -> Prepared:
-    """The statement; it takes tenant_id, corpus_key, question, vector, top_k, filters (JSON text or None), document_ids (or None), `caller`."""
+    """The statement.
+
+    Parameters: tenant_id, corpus_key, question, vector, top_k, filters (JSON text or None), document_ids (or None), and `caller`.
+    """
     live = _live(bypass).cte("live").prefix_with("MATERIALIZED")
     return Prepared(_text(mode, candidates, exact_limit, space_id, dimensions).columns().add_cte(live))
 

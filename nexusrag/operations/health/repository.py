@@ -17,7 +17,8 @@ async def depth(work: Work, queue: str) -> Any:
 
 async def documents_by_status(work: Work, hours: int) -> dict[str, int]:
     rows = await work.raw.fetch(
-        "select status, count(*) as n from documents where tenant_id = $1 and updated_at > now() - make_interval(hours => $2) group by status",
+        "select status, count(*) as n from documents where tenant_id = $1 "
+        "and updated_at > now() - make_interval(hours => $2) group by status",
         work.tenant_id,
         hours,
     )
@@ -26,7 +27,8 @@ async def documents_by_status(work: Work, hours: int) -> dict[str, int]:
 
 async def durations(work: Work, hours: int) -> Any:
     return await work.raw.fetchrow(
-        "select percentile_cont(0.5) within group (order by s)::float8 as p50, percentile_cont(0.95) within group (order by s)::float8 as p95 "
+        "select percentile_cont(0.5) within group (order by s)::float8 as p50, "
+        "percentile_cont(0.95) within group (order by s)::float8 as p95 "
         "from (select extract(epoch from completed_at - queued_at) as s from documents where tenant_id = $1 and status = 'succeeded' "
         "and completed_at > now() - make_interval(hours => $2)) d",
         work.tenant_id,

@@ -1,0 +1,39 @@
+"""A look behind the walls: rows as an administrator sees them, and what no route can do yet, such as granting."""
+
+from typing import Any
+
+from nexusrag.kernel.ids import new_id
+from tests.support.api import Api, Person
+
+
+async def rows(api: Api, statement: str, *values: Any) -> list[dict[str, Any]]:
+    """Rows of any tenant."""
+    connection = await api.servers.admin()
+    try:
+        return [dict(row) for row in await connection.fetch(statement, *values)]
+    finally:
+        await connection.close()
+
+
+async def count(api: Api, statement: str, *values: Any) -> int:
+    """The one number that `statement` gives."""
+    (row,) = await rows(api, statement, *values)
+    (number,) = row.values()
+    return int(number)
+
+
+async def grant(
+    api: Api, owner: Person, document_id: str, to: tuple[str, str], permission: str = "read", *, for_s: float | None = None
+) -> None:
+    """Give `to` (kind and id of a principal) a permission on a document of the owner's tenant; `for_s` seconds may be negative."""
+    await rows(
+        api,
+        "insert into document_permissions (tenant_id, id, document_id, principal_type, principal_id, permission, expires_at) "
+        "values ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7))",
+        owner.tenant, new_id("perm"), document_id, to[0], to[1], permission, for_s,
+    )  # fmt: skip
+
+
+async def audited(api: Api, tenant: str, event: str) -> list[dict[str, Any]]:
+    """Audit rows of one type, oldest first."""
+    return await rows(api, "select * from audit_events where tenant_id = $1 and event_type = $2 order by id", tenant, event)
