@@ -34,6 +34,7 @@ UNREACHABLE = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a server that is going down has said so, and its connection is not closed yet
     ConnectionError,
     OSError,
 )

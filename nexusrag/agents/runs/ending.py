@@ -119,7 +119,8 @@ async def _close(
     live.show_written(texts, done=True)
     RUNS.labels(state).inc()
     RUN_DURATION.observe(perf_counter() - context.began)
-    await live.resources.get(Redis).publish(channel(live.run_id))
+    if live.journalled:  # before that no other process can have begun to read
+        await live.resources.get(Redis).publish(channel(live.run_id))
 
 
 def _told(live: LiveRun, error: BaseException) -> tuple[ErrorCode, str]:

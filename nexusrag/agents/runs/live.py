@@ -60,6 +60,7 @@ class LiveRun:
         self._flushing: asyncio.Task[None] | None = None
         self._flush_lock = asyncio.Lock()
         self.lost = False
+        self.journalled = False
         self.last_event_at = monotonic()
 
     def emit(self, event: str, data: dict[str, Any]) -> None:
@@ -126,6 +127,7 @@ class LiveRun:
             if not mine:
                 self.lost = True
                 raise RunLost(self.run_id)
+            self.journalled = True
             await self.resources.get(Redis).publish(channel(self.run_id))
 
     async def settle(self) -> None:

@@ -18,7 +18,7 @@ _RUN = (
 _ENTER = (
     "with made as (insert into sessions (id, tenant_id, user_id) values ($1, $2, $3) on conflict (id) do nothing returning user_id), "
     "used as (update sessions set last_used_at = now() where id = $1 and tenant_id = $2 returning user_id) "
-    "select user_id from made union all select user_id from used"
+    "select user_id, true as made from made union all select user_id, false from used"
 )
 _APPEND = (
     "with mine as (update runs set document_ids = coalesce($6::text[], document_ids), leased_until = clock_timestamp() + interval '10 s' "
@@ -38,19 +38,20 @@ _FINISH = (
 )
 
 
-async def enter_session(work: Work, session_id: str, user_id: str) -> None:
-    """The caller's session, made when it is new.
+async def enter_session(work: Work, session_id: str, user_id: str) -> bool:
+    """The caller's session, made when it is new; whether it was there before.
 
     Raises SESSION_TENANT_MISMATCH for another tenant's, NOT_FOUND for another person's.
     """
-    owner = await work.raw.fetchval(_ENTER, session_id, work.tenant_id, user_id)
-    if owner is None:
+    row = await work.raw.fetchrow(_ENTER, session_id, work.tenant_id, user_id)
+    if row is None:
         # Another request may have made the session while this one waited for it: a new statement sees it.
-        owner = await work.raw.fetchval(_ENTER, session_id, work.tenant_id, user_id)
-    if owner is None:
+        row = await work.raw.fetchrow(_ENTER, session_id, work.tenant_id, user_id)
+    if row is None:
         raise ApiError(ErrorCode.SESSION_TENANT_MISMATCH, "This session id is in use elsewhere; choose another.")
-    if owner != user_id:
+    if row["user_id"] != user_id:
         raise not_found("session")
+    return not row["made"]
 
 
 async def history(work: Work, session_id: str, limit: int) -> list[tuple[str, str]]:

@@ -29,8 +29,8 @@ async def start(call: CallContext, corpus: CorpusView, body: RunRequest) -> Even
     Raises SESSION_TENANT_MISMATCH for a foreign session, NOT_FOUND for another person's.
     """
     where = where_of(corpus, body.filters)
-    await repository.enter_session(call.db, body.session_id, call.principal.subject_id)
-    said_before = await repository.history(call.db, body.session_id, _HISTORY)
+    known = await repository.enter_session(call.db, body.session_id, call.principal.subject_id)
+    said_before = await repository.history(call.db, body.session_id, _HISTORY) if known else []
     registry = call.of(RunRegistry)
     run_id = call.run_id = new_id("run")
     await repository.insert(
