@@ -59,7 +59,7 @@ format: $(INSTALLED_DEV) ## rewrite the style
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED_DEV) ## quality and speed, with the figures to compare with
-	$(BIN)/python -m pytest tests/benchmarks -s -m "" $(ARGS)
+	$(BIN)/python -m pytest tests/benchmarks/bench_*.py -s -q --timeout 1800 $(ARGS)
 
 migrate: $(INSTALLED) ## bring the database to the schema of this release
 	@$(BIN)/nexusrag migrate $(ARGS)
