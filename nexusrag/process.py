@@ -29,9 +29,7 @@ log = structlog.get_logger(__name__)
 @asynccontextmanager
 async def open_process(settings: Settings, domains: Sequence[Domain]) -> AsyncIterator[Resources]:
     """The resources of one process, closed in reverse order. Raises SettingsError with one line per fault."""
-    faults = refusals(settings) + await database_faults(settings)
-    if faults:
-        raise SettingsError(faults)
+    await check_start(settings)
     resources = Resources()
     async with AsyncExitStack() as stack:
         resources.put(Settings, settings)
@@ -57,6 +55,13 @@ async def open_process(settings: Settings, domains: Sequence[Domain]) -> AsyncIt
         stack.callback(warming.cancel)
         stack.push_async_callback(changes.close)
         yield resources
+
+
+async def check_start(settings: Settings) -> None:
+    """Raises SettingsError with everything that must be mended first, one line each."""
+    faults = refusals(settings) + await database_faults(settings)
+    if faults:
+        raise SettingsError(faults)
 
 
 async def _warm(embedder: Embedder) -> None:

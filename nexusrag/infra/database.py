@@ -13,6 +13,7 @@ import structlog
 from numpy.typing import NDArray
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -26,6 +27,7 @@ from nexusrag.settings.stores import StoreSettings
 log = structlog.get_logger(__name__)
 
 APP_ROLE = "nexusrag_app"
+_PATIENCE_S = 10  # longest wait for a connection
 # What a lost connection, a restarting or a full server raises.
 UNREACHABLE = (
     asyncpg.PostgresConnectionError,
@@ -85,13 +87,16 @@ class Database:
         self._arguments = connect_arguments(stores.database_url.get_secret_value())
         self._timeout_ms = stores.api_db_statement_timeout_ms
         size = pool_size or stores.api_db_pool_size
+        overflow = 0 if pool_size else stores.api_db_max_overflow
+        # Whoever waits, waits here: those who wait inside the pool are not woken when a connection cannot be made.
+        self._places = asyncio.Semaphore(size + overflow)
         self.engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._connect,
             poolclass=AsyncAdaptedQueuePool,
             pool_size=size,
-            max_overflow=0 if pool_size else stores.api_db_max_overflow,
-            pool_timeout=10,
+            max_overflow=overflow,
+            pool_timeout=_PATIENCE_S,
             json_deserializer=orjson.loads,  # also for statements on the driver: jsonb arrives as values
             isolation_level="AUTOCOMMIT",  # Work sends BEGIN and COMMIT itself, with the tenant, in one round trip
             pool_reset_on_return=None,
@@ -125,9 +130,28 @@ class Database:
         `options` are settings of the transaction, such as `hnsw.ef_search`. Raises ApiError(SERVICE_UNAVAILABLE) when the
         database is away or has no connection to give.
         """
+        await self._take_place()
         try:
-            connection = await self._begin(tenant_id, options or {})
-        except (TimeoutError, DBAPIError, *UNREACHABLE) as error:
+            async with self._transaction(tenant_id, options or {}) as work:
+                yield work
+        finally:
+            self._places.release()
+
+    async def _take_place(self) -> None:
+        if not self._places.locked():
+            await self._places.acquire()  # does not wait
+            return
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise _away(error) from error
+
+    @asynccontextmanager
+    async def _transaction(self, tenant_id: str | None, options: Mapping[str, str]) -> AsyncIterator[Work]:
+        try:
+            connection = await self._begin(tenant_id, options)
+        except (TimeoutError, PoolTimeoutError, DBAPIError, *UNREACHABLE) as error:
             raise _away(error) from error
         work = Work(tenant_id, connection, await _driver(connection), self.tenant_criterion)
         try:
