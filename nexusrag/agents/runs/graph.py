@@ -85,7 +85,7 @@ async def generate(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     found = state["found"]
     numbered = prompts.fitting(
         [
-            PromptPassage(number, passage.chunk_id, passage.document_id, _with_heading(passage), passage.score)
+            PromptPassage(number, passage.chunk_id, passage.document_id, passage.text, passage.score)
             for number, passage in enumerate(found.passages, 1)
         ],
         gateway.prompt_tokens,
@@ -95,7 +95,9 @@ async def generate(state: RunState, runtime: Runtime[RunContext]) -> RunState:
         live.emit("token.delta", {"delta": prompts.NOTHING_FOUND})
         return {"answer": prompts.NOTHING_FOUND, "usage": None, "passages": ()}
     prompt = Prompt(
-        messages=prompts.build(state["question"], numbered, state["history"], gateway.prompt_tokens),
+        messages=prompts.build(
+            state["question"], numbered, [passage.heading for passage in passages], state["history"], gateway.prompt_tokens
+        ),
         question=state["question"],
         passages=numbered,
         max_output_tokens=gateway.max_output_tokens,
@@ -128,10 +130,6 @@ async def remember(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     """Write the end of the run down, then show it."""
     await ending.succeed(runtime.context, state)
     return {}
-
-
-def _with_heading(passage: Passage) -> str:
-    return "\n".join([" › ".join(passage.heading), passage.text]) if passage.heading else passage.text
 
 
 def _debug(found: Found, question: str) -> dict[str, Any]:

@@ -13,9 +13,14 @@ _SYSTEM = (
 _CHARS_PER_TOKEN = 4
 
 
-def build(question: str, passages: Sequence[Passage], history: Sequence[Message], window_tokens: int) -> tuple[Message, ...]:
-    """System, history, and the question with its passages, within `window_tokens`; the oldest history goes first."""
-    material = "\n\n".join(f"[{passage.number}] {passage.text}" for passage in passages)
+def build(
+    question: str, passages: Sequence[Passage], headings: Sequence[Sequence[str]], history: Sequence[Message], window_tokens: int
+) -> tuple[Message, ...]:
+    """System, history, and the question with its passages, each under its headings, within `window_tokens`; the oldest history goes first."""
+    material = "\n\n".join(
+        f"[{passage.number}] {' › '.join(heading)}\n{passage.text}" if heading else f"[{passage.number}] {passage.text}"
+        for passage, heading in zip(passages, headings, strict=True)
+    )
     final = Message("user", f"Passages:\n{material}\n\nQuestion: {question}")
     left = window_tokens * _CHARS_PER_TOKEN - len(_SYSTEM) - len(final.content)
     return (Message("system", _SYSTEM), *trimmed(history, left), final)
