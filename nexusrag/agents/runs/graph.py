@@ -110,8 +110,9 @@ async def generate(state: RunState, runtime: Runtime[RunContext]) -> RunState:
                 if not pieces:
                     context.mark("first_token")
                     RUN_FIRST_EVENT.observe(perf_counter() - context.began)
-                pieces.append(piece.text)
-                live.emit("token.delta", {"delta": piece.text})
+                text = piece.text.replace("\0", "\ufffd")  # the database keeps no NUL, and a model may say one
+                pieces.append(text)
+                live.emit("token.delta", {"delta": text})
             else:
                 usage = piece
     context.mark("generated")

@@ -16,7 +16,7 @@ _CHARS_PER_TOKEN = 4
 def build(
     question: str, passages: Sequence[Passage], headings: Sequence[Sequence[str]], history: Sequence[Message], window_tokens: int
 ) -> tuple[Message, ...]:
-    """System, history, and the question with its passages, each under its headings, within `window_tokens`; the oldest history goes first."""
+    """System, history, and the question with its passages under their headings, within `window_tokens`; the oldest history goes first."""
     material = "\n\n".join(
         f"[{passage.number}] {' › '.join(heading)}\n{passage.text}" if heading else f"[{passage.number}] {passage.text}"
         for passage, heading in zip(passages, headings, strict=True)
