@@ -47,6 +47,8 @@ def unreachable(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         cause = getattr(error.orig, "__cause__", None) or error.orig
         return error.connection_invalidated or isinstance(cause, UNREACHABLE)
+    if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+        return False  # a file's fault or a time limit inside the transaction, not the server's
     return isinstance(error, UNREACHABLE)
 
 

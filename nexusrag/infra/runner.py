@@ -10,7 +10,7 @@ import structlog
 from arq.worker import Worker, func
 
 from nexusrag.infra.database import Database
-from nexusrag.infra.jobs import LEASE_S, RENEW_S, Job, JobHandler, execute, hand_back, job_of
+from nexusrag.infra.jobs import LEASE_S, RENEW_S, Job, JobHandler, execute, job_of
 from nexusrag.infra.metrics import QUEUE_DEPTH
 from nexusrag.infra.redis import Redis
 from nexusrag.infra.resources import Resources
@@ -190,6 +190,3 @@ class Runner:
                 continue
             if every_s:
                 await asyncio.sleep(every_s)
-
-
-__all__ = ["Runner", "hand_back"]
