@@ -40,9 +40,7 @@ async def replay(call: CallContext) -> None:
     )
     fingerprint = _fingerprint(call)
     if row is None or not row["held"]:
-        raise ApiError(
-            ErrorCode.IDEMPOTENCY_IN_PROGRESS, "The first request with this Idempotency-Key is still running.", headers={"Retry-After": "1"}
-        )
+        raise _in_progress()
     if row["key"] is None:
         call.idempotency = (scope, key, fingerprint)
         return
@@ -57,19 +55,26 @@ async def replay(call: CallContext) -> None:
 
 
 async def store(call: CallContext, status: int, body: bytes) -> None:
-    """Keep the answer, in the transaction of the effect."""
+    """Keep the answer, in the transaction of the effect.
+
+    Raises IDEMPOTENCY_IN_PROGRESS when another request was faster after all: its commit may fall between the moment that
+    `replay` sees and the moment in which it gets the lock. The effect is then rolled back with this transaction.
+    """
     if call.idempotency is None:
         return
     scope, key, fingerprint = call.idempotency
     headers = {"content-type": "application/json"} if body else {}
-    await call.db.raw.execute(
+    kept = await call.db.raw.fetchval(
         "insert into idempotency_keys (tenant_id, scope, key, fingerprint, status, headers, body, run_id, expires_at) "
         "values ($1, $2, $3, $4, $5, $6::text::jsonb, $7, $8, now() + make_interval(hours => $9)) "
         "on conflict (tenant_id, scope, key) do update set fingerprint = excluded.fingerprint, status = excluded.status, "
-        "headers = excluded.headers, body = excluded.body, run_id = excluded.run_id, created_at = now(), expires_at = excluded.expires_at",
+        "headers = excluded.headers, body = excluded.body, run_id = excluded.run_id, created_at = now(), expires_at = excluded.expires_at "
+        "where idempotency_keys.expires_at <= now() returning true",
         call.tenant_id, scope, key, fingerprint, status, orjson.dumps(headers).decode(), body, call.run_id,
         call.of(Settings).web.idempotency_ttl_hours,
     )  # fmt: skip
+    if kept is None:
+        raise _in_progress()
 
 
 def _key(call: CallContext) -> str | None:
@@ -83,6 +88,11 @@ def _key(call: CallContext) -> str | None:
     if len(given) > 1 or not 1 <= len(key) <= 128 or not key.isascii() or not key.isprintable():
         raise ApiError(ErrorCode.IDEMPOTENCY_KEY_INVALID, "Idempotency-Key must be given once: 1 to 128 printable ASCII characters.")
     return key
+
+
+def _in_progress() -> ApiError:
+    message = "The first request with this Idempotency-Key is still running."
+    return ApiError(ErrorCode.IDEMPOTENCY_IN_PROGRESS, message, headers={"Retry-After": "1"})
 
 
 def _fingerprint(call: CallContext) -> bytes:

@@ -1,0 +1,97 @@
+"""What holds for every route of the application, present and future."""
+
+import httpx
+
+from nexusrag.kernel.actions import LEAST_ROLE, Action, Role
+from nexusrag.web.route import GatedRoute
+from tests.contract.table import Known, known_routes
+from tests.support.api import Api
+
+# Routes with an id in the path whose handler decides by itself what the caller is told.
+OWN_JUDGEMENT = {"/v1/runs/{run_id}/events"}
+
+
+def refusal(route: Known, answer: httpx.Response) -> tuple[int, str]:
+    body = answer.json()
+    error = body["detail"] if route.legacy else body["error"]
+    assert set(body) == ({"detail"} if route.legacy else {"error", "meta"}), route
+    assert answer.headers["X-Request-Id"] == (answer.headers["X-Request-Id"] if route.legacy else body["meta"]["request_id"])
+    assert ("Deprecation" in answer.headers) is route.legacy
+    return answer.status_code, error["code"]
+
+
+def test_every_action_has_a_least_role() -> None:
+    assert set(LEAST_ROLE) == set(Action)
+
+
+def test_every_gate_can_find_its_resource(api: Api) -> None:
+    for route in known_routes(api):
+        named = [name for name in route.parameters if name.endswith("_id")]
+        if route.gate.on is None:
+            assert not named or route.path in OWN_JUDGEMENT, route
+        else:
+            assert route.gate.on in api.app.state.loaders, route
+            assert route.gate.at == "body" or f"{route.gate.on.value}_id" in named, route
+
+
+def test_a_public_route_gives_its_reason_and_writes_nothing(api: Api) -> None:
+    for route in known_routes(api):
+        if route.gate.is_public:
+            assert route.gate.reason, route
+            assert route.method == "GET", route
+
+
+def test_every_write_that_may_be_repeated_is_idempotent(api: Api) -> None:
+    unkeyed = {str(route) for route in known_routes(api) if route.method != "GET" and not route.gate.idempotent}
+    assert unkeyed == {"POST /v1/corpora/{corpus_id}/search"}
+
+
+def test_every_alias_is_of_a_route_under_v1(api: Api) -> None:
+    versioned = {(route.method, route.path) for route in known_routes(api) if not route.legacy}
+    for route in known_routes(api):
+        assert route.path.startswith("/v1/") is not route.legacy, route
+        if route.legacy:
+            assert (route.method, f"/v1{route.path}") in versioned
+
+
+async def test_every_route_refuses_a_stranger(api: Api) -> None:
+    client = api.anonymous()
+    for route in known_routes(api):
+        answer = await client.request(route.method, route.at(), content=b"nonsense" if route.method != "GET" else None)
+        if route.gate.is_public:
+            assert answer.status_code == 200, route
+        else:
+            assert refusal(route, answer) == (401, "AUTH_UNAUTHORIZED"), route
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_every_route_refuses_a_role_that_is_too_low(api: Api) -> None:
+    people = {role: await api.person(role.value) for role in Role}
+    for route in known_routes(api):
+        for role in Role:
+            if route.least_role is None or role.rank >= route.least_role.rank:
+                continue
+            answer = await people[role].client.request(route.method, route.at(), content=b"nonsense")
+            assert refusal(route, answer) == (403, "AUTH_FORBIDDEN"), (route, role)
+
+
+async def test_every_route_with_an_id_answers_not_found_in_the_same_words(api: Api) -> None:
+    admin = await api.person()
+    for route in known_routes(api):
+        if route.gate.on is None or route.gate.at == "body":
+            continue
+        answer = await admin.client.request(route.method, route.at(), json={} if route.method != "GET" else None)
+        assert refusal(route, answer) == (404, "NOT_FOUND") or refusal(route, answer)[1] == "VALIDATION_ERROR", route
+
+
+async def test_every_answer_carries_the_request_id(api: Api) -> None:
+    admin = await api.person()
+    for route in known_routes(api):
+        answer = await admin.client.request(route.method, route.at(), headers={"X-Request-Id": "test-1"})
+        assert answer.headers["X-Request-Id"] == "test-1", route
+
+
+def test_no_route_answers_two_methods(api: Api) -> None:
+    for route in api.app.router.routes:
+        assert isinstance(route, GatedRoute)
+        assert len(route.methods or ()) == 1

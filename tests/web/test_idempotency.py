@@ -1,0 +1,263 @@
+"""Idempotency: one effect per key, however the request is repeated, and nothing that crosses people or tenants."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from nexusrag.kernel.ids import new_id
+from tests.support.api import Api, Person, error_of, parse_events
+from tests.support.behind import audited, count, rows
+
+REPLAYED = "Idempotency-Replayed"
+CONFLICT = ("IDEMPOTENCY_KEY_CONFLICT", 409)
+
+
+def keyed(key: str | None = None) -> dict[str, str]:
+    return {"Idempotency-Key": key or new_id("idem")}
+
+
+async def make(person: Person, headers: dict[str, str], **body: Any) -> httpx.Response:
+    return await person.post("/v1/corpora", json={"name": "Corpus", **body}, headers=headers)
+
+
+async def test_a_repeated_request_gets_the_stored_answer_byte_for_byte(api: Api) -> None:
+    editor, key = await api.person("editor"), keyed()
+    first = await make(editor, key)
+    assert (first.status_code, REPLAYED in first.headers) == (201, False)
+    again = await make(editor, key)
+    assert (again.status_code, again.content, again.headers[REPLAYED]) == (201, first.content, "true")
+    assert again.headers["Content-Type"] == first.headers["Content-Type"]
+    assert again.headers["X-Request-Id"] != first.headers["X-Request-Id"]
+    assert len((await editor.get("/v1/corpora")).json()["data"]) == 1
+    assert len(await audited(api, editor.tenant, "corpora.created")) == 1
+
+
+@pytest.mark.slow
+async def test_many_at_once_have_one_effect(api: Api) -> None:
+    editor, key = await api.person("editor"), keyed()
+    corpus = await editor.corpus()
+    body = {"corpus_id": corpus, "text": "Sent sixteen times at once."}
+    answers = await asyncio.gather(*(editor.post("/v1/documents/text", json=body, headers=key) for _ in range(16)))
+    done = [answer for answer in answers if answer.status_code == 202]
+    assert len({answer.content for answer in done}) == 1
+    assert sum(REPLAYED not in answer.headers for answer in done) == 1
+    for answer in answers:
+        if answer.status_code != 202:
+            assert error_of(answer) == ("IDEMPOTENCY_IN_PROGRESS", 409)
+            assert answer.headers["Retry-After"] == "1"
+    for table in ("documents", "jobs", "idempotency_keys"):
+        assert await count(api, f"select count(*) from {table} where tenant_id = $1", editor.tenant) == 1
+    assert len(await audited(api, editor.tenant, "documents.ingest.enqueued")) == 1
+
+
+class Held:
+    """A corpus whose row somebody else has locked, so that an upload into it stops in the middle of its transaction."""
+
+    def __init__(self, api: Api, tenant: str) -> None:
+        self._api, self._tenant = api, tenant
+
+    async def __aenter__(self) -> "Held":
+        self._locker = await self._api.servers.admin()
+        self._transaction = self._locker.transaction()
+        await self._transaction.start()
+        await self._locker.execute("select 1 from corpora where tenant_id = $1 for update", self._tenant)
+        return self
+
+    async def waiting(self) -> int:
+        """The server process of the request that waits for the lock."""
+        async with asyncio.timeout(10):
+            while True:
+                found = await rows(
+                    self._api, "select pid from pg_locks where not granted and $1 = any (pg_blocking_pids(pid)) limit 1",
+                    self._locker.get_server_pid(),
+                )  # fmt: skip
+                if found:
+                    return int(found[0]["pid"])
+                await asyncio.sleep(0.01)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._transaction.rollback()
+        await self._locker.close()
+
+
+async def test_a_key_whose_request_is_running_says_so(api: Api) -> None:
+    editor, key = await api.person("editor"), keyed()
+    corpus = await editor.corpus()
+    body = {"corpus_id": corpus, "text": "Slow at first."}
+    async with Held(api, editor.tenant) as held:
+        first = asyncio.create_task(editor.post("/v1/documents/text", json=body, headers=key))
+        await held.waiting()
+        second = await editor.post("/v1/documents/text", json=body, headers=key)
+        assert error_of(second) == ("IDEMPOTENCY_IN_PROGRESS", 409)
+        assert second.headers["Retry-After"] == "1"
+    answer = await first
+    assert answer.status_code == 202
+    third = await editor.post("/v1/documents/text", json=body, headers=key)
+    assert (third.content, third.headers[REPLAYED]) == (answer.content, "true")
+
+
+async def test_a_crash_before_the_commit_leaves_nothing_and_the_key_free(api: Api) -> None:
+    editor, key = await api.person("editor"), keyed()
+    corpus = await editor.corpus()
+    body = {"corpus_id": corpus, "text": "Once and once only.", "document_id": "once"}
+    async with Held(api, editor.tenant) as held:
+        first = asyncio.create_task(editor.post("/v1/documents/text", json=body, headers=key))
+        await rows(api, "select pg_terminate_backend($1)", await held.waiting())
+        assert error_of(await first) == ("SERVICE_UNAVAILABLE", 503)
+    for table in ("documents", "jobs", "idempotency_keys", "document_permissions"):
+        assert await count(api, f"select count(*) from {table} where tenant_id = $1", editor.tenant) == 0
+    again = await editor.post("/v1/documents/text", json=body, headers=key)
+    assert (again.status_code, REPLAYED in again.headers) == (202, False)
+    assert await count(api, "select count(*) from jobs where tenant_id = $1", editor.tenant) == 1
+
+
+async def test_whoever_finds_the_key_used_at_the_end_takes_the_effect_back(api: Api) -> None:
+    editor, key = await api.person("editor"), new_id("idem")
+    body = {"corpus_id": await editor.corpus(), "text": "A moment too late."}
+    async with Held(api, editor.tenant) as held:
+        late = asyncio.create_task(editor.post("/v1/documents/text", json=body, headers=keyed(key)))
+        await held.waiting()
+        await rows(
+            api,
+            "insert into idempotency_keys (tenant_id, scope, key, fingerprint, status, expires_at) "
+            "values ($1, $2, $3, '', 202, now() + interval '1 hour')",
+            editor.tenant, editor.user_id, key,
+        )  # fmt: skip
+    assert error_of(await late) == ("IDEMPOTENCY_IN_PROGRESS", 409)
+    for table in ("documents", "jobs"):
+        assert await count(api, f"select count(*) from {table} where tenant_id = $1", editor.tenant) == 0
+
+
+async def test_a_key_serves_one_request_only(api: Api) -> None:
+    admin, key = await api.person(), keyed()
+    corpus = (await make(admin, key)).json()["data"]["id"]
+    assert error_of(await make(admin, key, visibility="tenant")) == CONFLICT
+    assert error_of(await admin.patch(f"/v1/corpora/{corpus}", json={"name": "Corpus"}, headers=key)) == CONFLICT
+    assert error_of(await admin.post("/v1/documents/text", json={"corpus_id": corpus, "text": "x"}, headers=key)) == CONFLICT
+    assert error_of(await admin.post("/v1/corpora?a=b", json={"name": "Corpus"}, headers=key)) == CONFLICT
+    assert error_of(await admin.delete(f"/v1/corpora/{corpus}", headers=key)) == CONFLICT
+    assert len((await admin.get("/v1/corpora")).json()["data"]) == 1
+
+
+async def test_spelling_of_json_does_not_matter(api: Api) -> None:
+    editor, key = await api.person("editor"), {"Content-Type": "application/json", **keyed()}
+    first = await editor.post("/v1/corpora", content=b'{"name":"\\u00fc","visibility":"tenant"}', headers=key)
+    for body in (
+        '{ "visibility" : "tenant",\n "name" : "ü" }'.encode(),
+        json.dumps({"visibility": "tenant", "name": "ü"}, indent=4).encode(),
+    ):
+        again = await editor.post("/v1/corpora", content=body, headers=key)
+        assert (again.content, again.headers[REPLAYED]) == (first.content, "true")
+
+
+async def test_a_file_counts_by_its_content_and_not_by_the_boundary(api: Api) -> None:
+    editor, key = await api.person("editor"), keyed()
+    corpus = await editor.corpus()
+
+    async def send(content: bytes, name: str = "a.txt", **fields: str) -> httpx.Response:
+        # httpx makes a new boundary each time.
+        return await editor.post("/v1/documents", data={"corpus_id": corpus, **fields}, files={"file": (name, content)}, headers=key)
+
+    first = await send(b"The same bytes.")
+    again = await send(b"The same bytes.")
+    assert (first.status_code, again.content, again.headers[REPLAYED]) == (202, first.content, "true")
+    for other in (await send(b"Other bytes."), await send(b"The same bytes.", "b.txt"), await send(b"The same bytes.", overwrite="true")):
+        assert error_of(other) == CONFLICT
+
+
+@pytest.mark.parametrize("key", ["k" * 128, "a b", "~!@#$%^&*()", " x".strip()])
+async def test_up_to_128_printable_characters_are_a_key(api: Api, key: str) -> None:
+    editor = await api.person("editor")
+    first = await make(editor, keyed(key))
+    assert (await make(editor, keyed(key))).content == first.content
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"Idempotency-Key", b"k" * 129)],
+        [(b"Idempotency-Key", b"")],
+        [(b"Idempotency-Key", "schlüssel".encode())],
+        [(b"Idempotency-Key", b"a\tb")],
+        [(b"Idempotency-Key", b"a"), (b"Idempotency-Key", b"a")],
+        [(b"Idempotency-Key", b"a"), (b"idempotency-key", b"b")],
+    ],
+    ids=["129", "empty", "not ASCII", "control", "twice", "two"],
+)
+async def test_anything_else_is_no_key_and_has_no_effect(api: Api, headers: list[tuple[bytes, bytes]]) -> None:
+    editor = await api.person("editor")
+    assert error_of(await editor.post("/v1/corpora", json={"name": "x"}, headers=headers)) == ("IDEMPOTENCY_KEY_INVALID", 400)
+    assert (await editor.get("/v1/corpora")).json()["data"] == []
+
+
+async def test_the_console_may_send_the_key_in_the_body(api: Api) -> None:
+    editor = await api.person("editor")
+    document = await editor.text(await editor.corpus(), "Reindexed from the console.")
+    body = {"document_id": document, "idempotency_key": new_id("idem")}
+    first = await editor.post("/v1/ui/actions/reindex-document", json=body)
+    again = await editor.post("/v1/ui/actions/reindex-document", json=body)
+    assert (first.status_code, again.content, again.headers[REPLAYED]) == (202, first.content, "true")
+    empty = await editor.post("/v1/ui/actions/reindex-document", json={**body, "idempotency_key": ""})
+    assert error_of(empty) == ("IDEMPOTENCY_KEY_INVALID", 400)
+
+
+async def test_keys_of_other_people_and_tenants_are_other_keys(api: Api) -> None:
+    one, key = await api.person("editor"), keyed("shared")
+    colleague, stranger = await api.person("editor", one.tenant), await api.person("editor")
+    answers = [await make(person, key, name=person.user_id) for person in (one, colleague, stranger)]
+    assert [answer.status_code for answer in answers] == [201, 201, 201]
+    assert not any(REPLAYED in answer.headers for answer in answers)
+
+
+async def test_a_refused_request_does_not_use_up_its_key(api: Api) -> None:
+    editor, key = await api.person("editor"), keyed()
+    assert error_of(await make(editor, key, visibility="public"))[1] == 422
+    assert error_of(await editor.post("/v1/documents/text", json={"corpus_id": "nope", "text": "x"}, headers=key))[1] == 404
+    assert await count(api, "select count(*) from idempotency_keys where tenant_id = $1", editor.tenant) == 0
+    assert (await make(editor, key)).status_code == 201
+
+
+async def test_a_replay_after_the_deletion_recreates_nothing(api: Api) -> None:
+    editor, key = await api.person("editor"), keyed()
+    corpus = await editor.corpus()
+    body = {"corpus_id": corpus, "text": "Soon to be gone.", "document_id": "gone"}
+    first = await editor.post("/v1/documents/text", json=body, headers=key)
+    await editor.settled("gone")
+    assert (await editor.delete("/v1/documents/gone")).status_code == 204
+    again = await editor.post("/v1/documents/text", json=body, headers=key)
+    assert (again.content, again.headers[REPLAYED]) == (first.content, "true")
+    assert error_of(await editor.get("/v1/documents/gone")) == ("NOT_FOUND", 404)
+
+
+async def test_a_replay_stands_behind_the_permissions(api: Api) -> None:
+    editor, key = await api.person("editor"), keyed()
+    document = await editor.text(await editor.corpus(), "No longer yours.")
+    assert (await editor.post(f"/v1/documents/{document}/reindex", headers=key)).status_code == 202
+    await editor.settled(document)
+    await rows(api, "delete from document_permissions where tenant_id = $1", editor.tenant)
+    assert error_of(await editor.post(f"/v1/documents/{document}/reindex", headers=key)) == ("NOT_FOUND", 404)
+
+
+async def test_an_expired_answer_is_not_replayed(api: Api) -> None:
+    editor, key = await api.person("editor"), keyed()
+    first = await make(editor, key)
+    await rows(api, "update idempotency_keys set expires_at = now() - interval '1 second' where tenant_id = $1", editor.tenant)
+    again = await make(editor, key, name="Another")
+    assert (again.status_code, REPLAYED in again.headers, again.content != first.content) == (201, False, True)
+    assert (await make(editor, key, name="Another")).content == again.content
+
+
+async def test_a_key_leads_back_to_the_same_run(api: Api) -> None:
+    person, key = await api.person(), keyed()
+    corpus = await person.corpus()
+    await person.text(corpus, "The answer is kept in the journal.")
+    body = {"session_id": new_id("s"), "corpus_id": corpus, "message": "Where is the answer kept?"}
+    first = await person.post("/v1/run", json=body, headers=key)
+    again = await person.post("/v1/run", json=body, headers=key)
+    assert parse_events(first.text)[-1].type == "done"
+    assert (again.content, again.headers[REPLAYED]) == (first.content, "true")
+    assert await count(api, "select count(*) from runs where tenant_id = $1", person.tenant) == 1
+    assert error_of(await person.post("/v1/run", json={**body, "message": "Something else?"}, headers=key)) == CONFLICT

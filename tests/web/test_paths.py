@@ -1,0 +1,130 @@
+"""Paths, methods and headers at the edge: one spelling per route, no redirects, one request id throughout."""
+
+import json
+
+import pytest
+
+from tests.support.api import Api, error_of
+from tests.web.wire import send_raw
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/", "/v1", "/v1/", "/v1/nope", "/v1/corpora/", "/v1/documents/x/", "/v1//corpora", "//v1/corpora", "/V1/corpora", "/v1/Corpora",
+        "/v1/documents%2fx", "/v1/documents/a%2fb", "/v1/documents/a/b", "/v1/admin%2fx", "/v1/%2e%2e/corpora", "/v1/corpora%00",
+        "/v2/corpora", "/openapi.json", "/docs", "/redoc", "/v1/audio/x", "/v1/run/x",
+    ],
+)  # fmt: skip
+async def test_an_unknown_path_is_not_found_and_never_redirected(api: Api, path: str) -> None:
+    person = await api.person()
+    raw = await send_raw(api.base_url, f"GET {path} HTTP/1.1\r\nHost: evil.example\r\nAuthorization: Bearer {person.key}\r\n\r\n".encode())
+    assert (raw.status, raw.code) == (404, "NOT_FOUND")
+    assert "location" not in raw.headers
+    assert json.loads(raw.body)["meta"] == {"request_id": raw.headers["x-request-id"], "api_version": "v1"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/corpora", "GET, POST"),
+        ("HEAD", "/v1/corpora", "GET, POST"),
+        ("OPTIONS", "/v1/corpora/x", "DELETE, GET, PATCH"),
+        ("TRACE", "/v1/documents/x", "DELETE, GET"),
+        ("GET", "/v1/run", "POST"),
+        ("POST", "/v1/health", "GET"),
+        ("DELETE", "/v1/ui/documents", "GET"),
+    ],
+)
+async def test_a_wrong_method_is_told_which_ones_there_are(api: Api, method: str, path: str, allowed: str) -> None:
+    answer = await (await api.person()).client.request(method, path, headers={"X-HTTP-Method-Override": "GET"})
+    assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+    if method != "HEAD":
+        assert set(answer.json()) == {"error", "meta"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/documents/%00", "/v1/corpora/x%00y", "/v1/runs/%00", "/v1/runs/%00/events", "/v1/audio/%00.mp3", "/v1/documents?corpus_id=%00",
+        "/v1/ui/documents?q=a%00b", "/v1/ui/documents?cursor=%00", "/documents/%00",
+    ],
+)  # fmt: skip
+async def test_a_nul_in_path_or_query_is_the_clients_fault(api: Api, path: str) -> None:
+    answer = await (await api.person()).get(path)
+    body = answer.json()
+    assert answer.status_code == 400
+    assert (body["detail"] if "detail" in body else body["error"])["code"] == "BAD_REQUEST"
+
+
+async def test_a_refusal_with_a_nul_in_the_path_is_still_a_refusal(api: Api) -> None:
+    assert (await (await api.person("reader")).post("/v1/documents/%00/reindex")).status_code == 400
+
+
+@pytest.mark.parametrize("name", ["%F0%9F%98%80", "%ED%A0%80", "%FF", "%25", "..", "'%20or%201=1--", "%E2%80%AE", "a" * 4000])
+async def test_an_odd_id_is_just_not_found(api: Api, name: str) -> None:
+    person = await api.person()
+    for path in (f"/v1/corpora/{name}", f"/v1/runs/{name}", f"/v1/audio/{name}.mp3"):
+        raw = await send_raw(api.base_url, f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {person.key}\r\n\r\n".encode())
+        assert (raw.status, raw.code) == (404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("given", ["abc", "A1._-", "0" * 64])
+async def test_a_harmless_request_id_is_kept(api: Api, given: str) -> None:
+    person = await api.person()
+    for path in ("/v1/corpora", "/v1/corpora/nope", "/v1/nope", "/v1/health"):
+        answer = await person.get(path, headers={"X-Request-Id": given})
+        assert answer.headers["X-Request-Id"] == given == answer.json()["meta"]["request_id"]
+
+
+@pytest.mark.parametrize("given", [b"0" * 65, b"x" * 100, b"a b", b"", b"-a", b'a"b', b"<b>", "ü".encode(), b"a\tb", b"req;drop"])
+async def test_any_other_request_id_is_replaced(api: Api, given: bytes) -> None:
+    answer = await api.anonymous().get("/v1/health", headers=[(b"X-Request-Id", given)])
+    made = answer.headers["X-Request-Id"]
+    assert made.startswith("req_")
+    assert made == answer.json()["meta"]["request_id"]
+
+
+async def test_a_request_id_that_would_split_the_answer_does_not_arrive(api: Api) -> None:
+    for ending in (b"\r\n\tSet-Cookie: a=b", b"\nX-Other: 1", b"\rX-Other: 1"):
+        raw = await send_raw(api.base_url, b"GET /v1/health HTTP/1.1\r\nHost: x\r\nX-Request-Id: abc" + ending + b"\r\n\r\n")
+        assert "set-cookie" not in raw.headers
+        assert "x-other" not in raw.headers
+
+
+@pytest.mark.parametrize(
+    "smuggled",
+    [
+        b"POST /v1/corpora HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /v1/health HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"GET /v1/health HTTP/1.1\r\nHost : x\r\n\r\n",
+        b"GET /v1/health HTTP/1.1\nHost x\n\n",
+        b"GET /v1/he\x00lth HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+async def test_ambiguous_framing_is_refused(api: Api, smuggled: bytes) -> None:
+    assert (await send_raw(api.base_url, smuggled)).status == 400
+
+
+@pytest.mark.parametrize("host", ["[", "x/../../v1", "a?b", "x:99999999", "@", "%"])
+async def test_a_strange_host_changes_nothing(api: Api, host: str) -> None:
+    person = await api.person("reader")
+    raw = await send_raw(api.base_url, f"GET /v1/corpora HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {person.key}\r\n\r\n".encode())
+    assert raw.status == 200
+    refused = f"POST /v1/corpora HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {person.key}\r\nContent-Length: 0\r\n\r\n"
+    assert (await send_raw(api.base_url, refused.encode())).status == 403
+
+
+async def test_a_missing_or_wrong_resource_id_in_the_body_is_no_server_error(api: Api) -> None:
+    admin = await api.person()
+    for path, body, expected in (
+        ("/v1/run", {"session_id": "s", "corpus_id": "", "message": "x"}, ("NOT_FOUND", 404)),
+        ("/v1/documents/text", {"corpus_id": "", "text": "x"}, ("NOT_FOUND", 404)),
+        ("/v1/documents/text", {"corpus_id": 7, "text": "x"}, ("VALIDATION_ERROR", 422)),
+        ("/v1/documents/text", ["corpus_id"], ("VALIDATION_ERROR", 422)),
+        ("/v1/documents/text", None, ("VALIDATION_ERROR", 422)),
+        ("/v1/ui/actions/reindex-document", {}, ("VALIDATION_ERROR", 422)),
+        ("/v1/ui/actions/reindex-document", {"document_id": None}, ("VALIDATION_ERROR", 422)),
+        ("/v1/ui/actions/reindex-document", {"document_id": ""}, ("NOT_FOUND", 404)),
+    ):
+        assert error_of(await admin.post(path, json=body)) == expected, (path, body)
