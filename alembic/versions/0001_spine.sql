@@ -140,7 +140,7 @@ create table document_versions (
     unique (tenant_id, document_id, number),
     foreign key (tenant_id, document_id) references documents (tenant_id, id) on delete cascade
 );
-create index document_versions_live on document_versions (corpus_key) include (id, num_chunks, num_terms) where state = 'live';
+create index document_versions_live on document_versions (corpus_key) include (tenant_id, id, num_chunks, num_terms) where state = 'live';
 
 create table chunks (
     id bigint generated always as identity primary key,
@@ -169,18 +169,18 @@ create table embeddings (
 );
 create index embeddings_of_version on embeddings (version_id, space_id);
 
--- One row per term and version: the chunks that hold the term, how often, and their lengths in terms. The number of rows a
--- query reads for a term is its document frequency; nothing is counted at ingest.
+-- One row per term, version and 128 chunks: the chunks that hold the term, how often, and their lengths in terms, packed as
+-- id << 24 | occurrences << 16 | length. The number of entries that a query reads for a term is its document frequency; nothing
+-- is counted at ingest. The key holds the whole row, so that a term's postings are read from neighbouring pages of it.
 create table postings (
     tenant_id text not null,
     corpus_key bigint not null,
-    term text not null,
     version_id bigint not null,
-    chunk_ids bigint[] not null,
-    tfs integer[] not null,
-    lens integer[] not null,
-    primary key (corpus_key, term, version_id)
-);
+    block integer not null,
+    term text not null,
+    entries bigint[] not null,
+    primary key (corpus_key, term, version_id, block) include (tenant_id, entries)
+) with (autovacuum_vacuum_insert_scale_factor = 0.05);
 create index postings_of_version on postings (version_id);
 
 -- Queue and outbox in one: a row commits with what asked for it.

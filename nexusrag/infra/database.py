@@ -61,6 +61,7 @@ class Work:
         self.connection = connection
         self.raw = raw
         self._session: AsyncSession | None = None
+        self.commit_sent = False
 
     @property
     def session(self) -> AsyncSession:
@@ -190,6 +191,7 @@ class Database:
         raise AssertionError("unreachable")
 
     async def _commit(self, work: Work) -> None:
+        work.commit_sent = True
         status = await work.raw.execute("COMMIT")
         if status != "COMMIT":  # a swallowed error had aborted the transaction
             raise RuntimeError(f"The transaction ended in {status}.")

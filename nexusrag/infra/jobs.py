@@ -7,19 +7,25 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 import orjson
 import structlog
 
 from nexusrag.infra.database import Database, Work
 from nexusrag.infra.metrics import JOBS
 from nexusrag.infra.resources import Resources
-from nexusrag.kernel.errors import ApiError
+from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.ids import new_id
 
 log = structlog.get_logger(__name__)
 LEASE_S = 10
 RENEW_S = 3
+# For what must happen in the end, however long a dependency is away: nobody is left to ask for it again.
+UNTIL_DONE = 1_000_000
 _BACKOFF_S = 2.0
+_TRANSIENT = (ErrorCode.SERVICE_UNAVAILABLE, ErrorCode.INTEGRATION_UNAVAILABLE)
+_TRANSIENT_PAUSE_S = 15.0
+_PATIENCE_S = 3600.0
 _BACKOFF_MAX_S = 300.0
 
 
@@ -81,6 +87,11 @@ _FAIL = (
 _RETRY = (
     "update jobs set state = 'queued', run_at = clock_timestamp() + make_interval(secs => $3), leased_until = null, cause = $4 "
     "where id = $1 and epoch = $2 and state = 'running' returning id"
+)
+_WAIT = (
+    "update jobs set state = 'queued', run_at = clock_timestamp() + make_interval(secs => $3), leased_until = null, cause = $4, "
+    "attempt = attempt - 1 where id = $1 and epoch = $2 and state = 'running' "
+    "and created_at > clock_timestamp() - make_interval(secs => $5) returning id"
 )
 _HAND_BACK = (
     "update jobs set state = 'queued', run_at = clock_timestamp(), leased_until = null, attempt = attempt - 1 "
@@ -165,7 +176,10 @@ async def execute(job: Job, handler: JobHandler) -> None:
     except Exception as error:  # whatever a handler raises is an outcome of the job, not of the worker
         log.warning("job.failed", job=job.id, kind=job.kind, attempt=job.attempt, error=type(error).__name__, exc_info=error)
         reason = error.message if isinstance(error, ApiError) else f"An internal error ({type(error).__name__})."
-        outcome = await _settle(job, handler, reason, again=job.attempt < job.max_attempts)
+        if isinstance(error, ApiError) and error.code in _TRANSIENT and await _wait_for_dependency(job, reason):
+            outcome = "waiting"
+        else:
+            outcome = await _settle(job, handler, reason, again=job.attempt < job.max_attempts)
     JOBS.labels(job.kind, outcome).inc()
 
 
@@ -175,17 +189,44 @@ async def hand_back(job: Job) -> None:
         await work.raw.execute(_HAND_BACK, job.id, job.epoch)
 
 
-async def take(resources: Resources, tenant_id: str, job_id: str, *, worker: str, lease_s: float) -> Job | None:
+async def execute_leased(job: Job, handler: JobHandler) -> None:
+    """Run a job that `take` claimed, keeping its lease meanwhile; what a worker's loops do for its jobs."""
+    renewing = asyncio.create_task(_keep_lease(job))
+    try:
+        await execute(job, handler)
+    finally:
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
+
+
+async def _keep_lease(job: Job) -> None:
+    while True:
+        await asyncio.sleep(RENEW_S)
+        async with job.resources.get(Database).work(None) as work:
+            await work.raw.execute("select jobs_renew($1, $2, make_interval(secs => $3))", [job.id], [job.epoch], float(LEASE_S))
+
+
+async def take(resources: Resources, tenant_id: str, job_id: str, *, worker: str) -> Job | None:
     """Claim one job by its id, for inline execution; None when it is not waiting."""
     async with resources.get(Database).work(tenant_id) as work:
-        row = await work.raw.fetchrow(_TAKE_ONE, job_id, worker, lease_s)
+        row = await work.raw.fetchrow(_TAKE_ONE, job_id, worker, float(LEASE_S))
     return None if row is None else job_of(row, resources)
 
 
 def backoff_s(attempt: int) -> float:
     """Seconds until attempt + 1: exponential, capped, with up to a quarter of jitter."""
-    pause: float = min(_BACKOFF_S * 2 ** (attempt - 1), _BACKOFF_MAX_S)
+    pause: float = min(_BACKOFF_S * 2 ** min(attempt - 1, 16), _BACKOFF_MAX_S)
     return pause * random.uniform(0.75, 1.25)
+
+
+async def _wait_for_dependency(job: Job, reason: str) -> bool:
+    """Put the job back without counting the attempt: a dependency that is away says nothing about the job. For an hour at most."""
+    try:
+        async with job.resources.get(Database).work(job.tenant_id) as work:
+            pause = _TRANSIENT_PAUSE_S * random.uniform(0.75, 1.25)
+            return await work.raw.fetchval(_WAIT, job.id, job.epoch, pause, reason, _PATIENCE_S) is not None
+    except ApiError:
+        return True  # it is the database that is away: the lease runs out and the job is put back
 
 
 async def _settle(job: Job, handler: JobHandler, reason: str, *, again: bool) -> str:
@@ -200,6 +241,16 @@ async def _settle(job: Job, handler: JobHandler, reason: str, *, again: bool) ->
             if handler.dead is not None:
                 await handler.dead(job, work, reason)
             return "failed"
-    except ApiError as error:
-        log.warning("job.unsettled", job=job.id, kind=job.kind, error=error.code)
-        return "unsettled"
+    except (ApiError, asyncpg.PostgresError) as error:
+        log.warning("job.unsettled", job=job.id, kind=job.kind, error=type(error).__name__)
+    return await _fail_bare(job, reason) if not again else "unsettled"
+
+
+async def _fail_bare(job: Job, reason: str) -> str:
+    """The handler's own words could not be written: at least the job must not run for ever."""
+    try:
+        async with job.resources.get(Database).work(job.tenant_id) as work:
+            await work.raw.execute(_FAIL, job.id, job.epoch, reason)
+    except (ApiError, asyncpg.PostgresError):
+        return "unsettled"  # the lease runs out, and the next attempt comes here again
+    return "failed"

@@ -52,6 +52,7 @@ async def migrate(url: str, *, revision: str = "head") -> str:
         async with engine.connect() as connection:
             await connection.run_sync(_upgrade, config, revision)
         await guard.execute(f"grant select on alembic_version to {APP_ROLE}")
+        await guard.execute("select partitions_roll(interval '1 day')")
         return str(await guard.fetchval("select version_num from alembic_version"))
     finally:
         await engine.dispose()

@@ -7,7 +7,6 @@ import uuid_utils
 
 TENANT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-TENANT_ID_PATTERN = f"^{TENANT_ID.pattern}$"
 CLIENT_ID_PATTERN = f"^{CLIENT_ID.pattern}$"
 
 

@@ -21,25 +21,23 @@ def visible_to(principal: Principal, settings: Settings) -> ColumnElement[bool]:
 
     Searches, listings, counts, facets and single reads all use this condition, inside their statement.
     """
-    if bypasses(principal, settings):
-        return true()
-    return _readable(principal)
+    return in_living_corpus() if bypasses(principal, settings) else _readable(principal)
 
 
 @cache
 def visible_to_caller(bypass: bool) -> ColumnElement[bool]:
     """The same condition with the parameters of `caller`, for statements that are built once."""
-    return true() if bypass else _readable(None)
+    return in_living_corpus() if bypass else _readable(None)
 
 
 def _readable(principal: Principal | None) -> ColumnElement[bool]:
-    open_corpus = exists().where(
-        Corpus.tenant_id == Document.tenant_id,
-        Corpus.key == Document.corpus_key,
-        Corpus.visibility == "tenant",
-        Corpus.deleted_at.is_(None),
-    )
-    return or_(open_corpus, granted(principal, Permission.READ, Document.tenant_id, Document.id))
+    return in_living_corpus(or_(Corpus.visibility == "tenant", granted(principal, Permission.READ, Document.tenant_id, Document.id)))
+
+
+def in_living_corpus(condition: ColumnElement[bool] | None = None) -> ColumnElement[bool]:
+    """Whether a document's corpus is not being deleted, and meets `condition`. A corpus is hidden before it is empty."""
+    corpus = exists().where(Corpus.tenant_id == Document.tenant_id, Corpus.key == Document.corpus_key, Corpus.deleted_at.is_(None))
+    return corpus if condition is None else corpus.where(condition)
 
 
 def holds(principal: Principal, settings: Settings, permission: Permission) -> ColumnElement[bool]:

@@ -14,7 +14,7 @@ class SpeechSettings(Group):
     openai_tts_voice: str = Field("alloy", description="voice of the openai provider")
     openai_tts_base_url: str = Field("https://api.openai.com/v1", description="endpoint of the openai provider")
     tts_timeout_s: float = Field(60, gt=0, description="longest wait for a spoken answer")
-    audio_base_url: str = Field("http://localhost:8000", description="prefix of audio URLs; end it in /v1 for versioned ones")
+    audio_base_url: str = Field("http://localhost:8000", description="prefix of audio URLs, with or without /v1")
 
     @field_validator("openai_tts_base_url", "audio_base_url")
     @classmethod

@@ -1,5 +1,6 @@
 """The one gate for bodies: size, encoding, depth, duplicate keys, NUL, lone surrogates, NaN and huge integers, before anything parses."""
 
+import asyncio
 import hashlib
 import json
 import sys
@@ -96,7 +97,7 @@ async def read_form(request: Request, limit: int) -> tuple[dict[str, Any], bytes
     except ClientDisconnect as error:
         raise ApiError(ErrorCode.BAD_REQUEST, "The body ended before it was complete.") from error
     request._form = form  # FastAPI finds it where Starlette would have put it
-    return _fields(form, limit)
+    return await asyncio.to_thread(_fields, form, limit)  # digests of large files take a while
 
 
 def _fields(form: FormData, limit: int) -> tuple[dict[str, Any], bytes]:

@@ -30,6 +30,8 @@ class CallContext:
     loaders: Mapping[Any, Any]
     legacy: bool = False
     _principal: Principal | None = None
+    # Tenant and key of a credential that was recognised and refused: its owner sees the attempt.
+    claimed: tuple[str, str] | None = None
     _work: Work | None = None
     _end_work: Callable[[], Awaitable[None]] | None = None
     loaded: Any = None

@@ -6,7 +6,6 @@ from typing import Literal
 from nexusrag.kernel.actions import Action, Permission, Resource
 from nexusrag.kernel.events import EventType
 
-RateClass = Literal["run", "mutation", "read", "ops"]
 Bulkhead = Literal["run", "ingest"]
 
 

@@ -12,6 +12,6 @@ def legacy_path(path: str) -> str:
     return path.removeprefix(PREFIX)
 
 
-def legacy_headers(path: str) -> dict[str, str]:
+def legacy_headers() -> dict[str, str]:
     """Headers of every answer on an alias, failures included (RFC 9745, RFC 8594)."""
     return dict(_HEADERS)

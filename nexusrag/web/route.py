@@ -18,10 +18,9 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from starlette.datastructures import UploadFile
 
-from nexusrag.infra.database import Database, unreachable
+from nexusrag.infra.database import Database, Work, unreachable
 from nexusrag.infra.ids import request_id_of
 from nexusrag.infra.metrics import REQUESTS
-from nexusrag.infra.resources import Resources
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.settings import Settings
 from nexusrag.web.body import read_form, read_json
@@ -85,12 +84,16 @@ class GatedRoute(APIRoute):
         await self._read_body(call)
         if not self.gate.transaction:
             return self._finish(call, await inner(call.request))
+        work: Work | None = None
         try:
             async with AsyncExitStack() as stack:
-                call.open_work(await stack.enter_async_context(call.of(Database).work(call.tenant_id)), stack.aclose)
+                work = await stack.enter_async_context(call.of(Database).work(call.tenant_id))
+                call.open_work(work, stack.aclose)
                 response = await self._within(call, pipeline, within, inner)
         except BaseException:
-            await asyncio.shield(call.run_on_failure())
+            # A COMMIT that was sent may have been carried out though its answer was lost: nothing is taken back then.
+            if work is None or not work.commit_sent:
+                await asyncio.shield(call.run_on_failure())
             raise
         finally:
             call.open_work(None)
@@ -102,6 +105,8 @@ class GatedRoute(APIRoute):
             await stage.enter(call)
         if call.replay is not None:
             replay: Response = call.replay
+            if call.legacy:
+                replay.headers.update(legacy_headers())
             return replay
         response = self._finish(call, await inner(call.request))
         for closing in pipeline.closing if call.has_work else ():
@@ -131,7 +136,7 @@ class GatedRoute(APIRoute):
         response.headers.update(call.headers)
         response.headers["X-Request-Id"] = call.request_id
         if call.legacy:
-            response.headers.update(legacy_headers(self.path_format))
+            response.headers.update(legacy_headers())
         return response
 
     async def _refuse(self, call: CallContext, pipeline: Pipeline, error: ApiError | RequestValidationError) -> Response:
@@ -139,7 +144,7 @@ class GatedRoute(APIRoute):
         if isinstance(error, RequestValidationError):
             error = invalid(error)
         await pipeline.denied(call, error)
-        headers = legacy_headers(self.path_format) if call.legacy else {}
+        headers = legacy_headers() if call.legacy else {}
         return error_response(error, call.request_id, legacy=call.legacy, headers=headers)
 
 
@@ -196,8 +201,3 @@ def _unforeseen(error: Exception, call: CallContext) -> ApiError:
         return ApiError(ErrorCode.SERVICE_UNAVAILABLE, "The database is away; try again shortly.", headers={"Retry-After": "1"})
     log.error("request.failed", request_id=call.request_id, error=type(error).__name__, exc_info=error)
     return ApiError(ErrorCode.INTERNAL_ERROR, "Something went wrong here; the request id lets an operator find it.")
-
-
-def resources_of(request: Request) -> Resources:
-    resources: Resources = request.app.state.resources
-    return resources

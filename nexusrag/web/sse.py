@@ -1,7 +1,8 @@
 """Server-sent events: how one is framed, and the answer that sends them and lets go of readers that are gone or stalled."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import orjson
@@ -28,7 +29,7 @@ class EventStream(Response):
     """
 
     def __init__(
-        self, chunks: AsyncIterator[bytes], *, stall_s: float, closed: Callable[[], None], headers: Mapping[str, str] | None = None
+        self, chunks: AsyncGenerator[bytes, None], *, stall_s: float, closed: Callable[[], None], headers: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(headers={**_HEADERS, **(headers or {})})
         del self.headers["content-length"]
@@ -58,8 +59,9 @@ class EventStream(Response):
 
     async def _send_all(self, send: Send) -> None:
         await self._send(send, {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async for chunk in self._chunks:
-            await self._send(send, {"type": "http.response.body", "body": chunk, "more_body": True})
+        async with contextlib.aclosing(self._chunks) as chunks:
+            async for chunk in chunks:
+                await self._send(send, {"type": "http.response.body", "body": chunk, "more_body": True})
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, send: Send, message: Message) -> None:

@@ -22,13 +22,16 @@ async def test_a_claim_counts_an_attempt_raises_the_epoch_and_takes_a_lease(queu
     row = await queue.row(job_id)
     assert (row["state"], row["worker"], row["attempt"], row["epoch"]) == ("running", "me", 1, 1)
     assert (job.attempt, job.epoch) == (1, 1)
-    (lease,) = await queue.sql("select leased_until > now() and leased_until < now() + interval '11 s' as held from jobs where id = $1", job_id)
+    (lease,) = await queue.sql(
+        "select leased_until > now() and leased_until < now() + interval '11 s' as held from jobs where id = $1", job_id
+    )
     assert lease["held"]
 
 
 async def test_with_one_slot_a_tenant_with_one_job_does_not_wait_for_a_tenant_with_500(queue: Queue) -> None:
     await queue.sql(
-        "insert into jobs (id, tenant_id, queue, kind, max_attempts) select $1 || n, 'busy-tenant', $2, $3, 3 from generate_series(1, 500) n",
+        "insert into jobs (id, tenant_id, queue, kind, max_attempts) "
+        "select $1 || n, 'busy-tenant', $2, $3, 3 from generate_series(1, 500) n",
         f"job_{queue.name}_", queue.name, KIND,
     )  # fmt: skip
     (first,) = await queue.claim()

@@ -9,14 +9,26 @@ from nexusrag.knowledge.retrieval.facade import Passage
 
 _MARKER = re.compile(r"\[(\d{1,3})\]")
 _WORD = re.compile(r"\w+")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_STEM = 6
+_COMMON = frozenset(
+    word
+    for line in (
+        "the and for are was were been has have had not but with from that this these those its they them their there which who",
+        "whom what when where why how will would can could may might must shall should also than then into onto over under about",
+        "after before between through during such each any all some more most other only own same very does did done being because",
+        "while both few per via",
+    )
+    for word in line.split()
+)
 _MAX_QUOTE = 400
 
 
 def verified(answer: str, passages: Sequence[Passage]) -> list[dict[str, Any]]:
     """The citations of `answer`, best score first, one per passage. `passages` are numbered from 1 as in the prompt.
 
-    A marker counts when its number is one of the passages and some sentence of the passage shares words with the claim; the
-    quote is that sentence, letter for letter, with its place in the document.
+    A marker counts when its number is one of the passages and the passage supports the claim before it; the quote is the
+    sentence of the passage that comes nearest to the claim, letter for letter, with its place in the document.
     """
     found: dict[int, dict[str, Any]] = {}
     for number, claim in _claims(answer):
@@ -42,18 +54,29 @@ def _claims(answer: str) -> list[tuple[int, str]]:
 
 
 def _support(claim: str, passage: Passage) -> tuple[int, int] | None:
-    """Span of the sentence of the passage that shares most words with the claim; None when none shares any."""
-    wanted = {word.casefold() for word in _WORD.findall(claim)}
-    best: tuple[float, int, int] | None = None
-    for start, end in sentences(passage.text):
-        words = [word.casefold() for word in _WORD.findall(passage.text[start:end])]
-        if not words:
-            continue
-        shared = sum(len(word) for word in set(words) & wanted)
-        score = shared / (1 + sum(len(word) for word in set(words)) * 0.1)
-        if shared and (best is None or score > best[0]):
-            best = (score, start, end)
-    return None if best is None else (best[1], best[2])
+    """Span of the sentence of the passage that holds most of the claim; None when the passage does not support it.
+
+    The passage must hold at least half of the claim's content words, by their stems' beginnings, and every number in it.
+    """
+    wanted = _content(claim)
+    if not wanted or len(wanted & _content(passage.text)) * 2 < len(wanted) or not _numbers(claim) <= _numbers(passage.text):
+        return None
+    spans = [(len(wanted & _content(passage.text[start:end])), -(end - start), start, end) for start, end in sentences(passage.text)]
+    best = max(spans, default=(0, 0, 0, 0))
+    return (best[2], best[3]) if best[0] else None
+
+
+def _content(text: str) -> set[str]:
+    """Words that carry meaning, cut to their first letters so that endings do not matter."""
+    return {
+        word[:_STEM]
+        for word in (found.casefold() for found in _WORD.findall(text))
+        if word not in _COMMON and (len(word) > 2 or word.isdigit())
+    }
+
+
+def _numbers(text: str) -> set[str]:
+    return {number.replace(",", "") for number in _NUMBER.findall(text)}
 
 
 def _citation(number: int, passage: Passage, start: int, end: int) -> dict[str, Any]:

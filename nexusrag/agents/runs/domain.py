@@ -12,6 +12,8 @@ from nexusrag.web.domain import Cron, Domain
 
 @asynccontextmanager
 async def _registry(resources: Resources) -> AsyncIterator[None]:
+    # Also here, not only by the workers' cron: an installation may have slept for weeks.
+    await reaper.roll_partitions(resources)
     registry = resources.put(RunRegistry, RunRegistry(resources))
     registry.start()
     try:

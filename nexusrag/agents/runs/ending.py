@@ -4,6 +4,7 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import structlog
 
 from nexusrag.agents.runs import prompts, repository
@@ -54,11 +55,12 @@ async def fail(context: "RunContext", error: BaseException) -> None:
     events = [("error", {"code": code.value, "message": message}), ("done", {})]
     try:
         await _close(context, state, events, context.receipt, error_code=code.value)
-    except (RunLost, ApiError) as failure:
+    except RunLost:
+        await _show_what_stands(live)
+    except (ApiError, asyncpg.PostgresError) as failure:
         # The database is away: readers get their end now, the reaper closes the journal later.
         log.warning("run.end_unwritten", run=live.run_id, error=type(failure).__name__)
-        if not live.lost:
-            live.show_written(live.render(events), done=True)
+        live.show_written(live.render(events), done=True)
 
 
 def receipt(context: "RunContext", state: "RunState") -> dict[str, Any]:
@@ -92,6 +94,7 @@ async def _close(
     messages: list[tuple[str, str]] | None = None,
 ) -> None:
     live = context.live
+    live.closing = True
     await live.settle()
     texts = live.render(events)
     pending = live.take_pending()
@@ -114,13 +117,27 @@ async def _close(
         live.put_back(pending)
         raise
     if not mine:
-        live.lost = True
         raise RunLost(live.run_id)
     live.show_written(texts, done=True)
     RUNS.labels(state).inc()
     RUN_DURATION.observe(perf_counter() - context.began)
     if live.journalled:  # before that no other process can have begun to read
         await live.resources.get(Redis).publish(channel(live.run_id))
+
+
+async def _show_what_stands(live: LiveRun) -> None:
+    """The run is over already: by our own hand, if the answer to a commit was lost on its way. Then the journal holds our end."""
+    try:
+        async with live.resources.get(Database).work(live.principal.tenant_id) as work:
+            run = await repository.find(work, live.run_id)
+            if run is None or run["epoch"] != live.epoch:
+                live.lost = True
+                return
+            events = await repository.events_after(work, live.run_id, run["day"], live.next_seq - 1)
+    except (ApiError, asyncpg.PostgresError) as failure:
+        log.warning("run.end_unseen", run=live.run_id, error=type(failure).__name__)
+        return
+    live.show_written([text for _, text in events], done=True)
 
 
 def _told(live: LiveRun, error: BaseException) -> tuple[ErrorCode, str]:

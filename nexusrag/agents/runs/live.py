@@ -1,7 +1,7 @@
 """A run in progress: its events so far, who reads them, and their way into the journal."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from time import monotonic
 from typing import Any
 
@@ -46,6 +46,7 @@ class LiveRun:
         self.epoch = 1
         self.slot = slot
         self.done = False
+        self.closing = False  # its end is being written, and comes whatever is asked for now
         self.document_ids: list[str] | None = None
         self.readers = 0
         self.abandoned_at: float | None = None
@@ -135,7 +136,7 @@ class LiveRun:
         if self._flushing is not None:
             await asyncio.gather(self._flushing, return_exceptions=True)
 
-    async def read(self, after: int, *, gather_s: float) -> AsyncIterator[bytes]:
+    async def read(self, after: int, *, gather_s: float) -> AsyncGenerator[bytes, None]:
         """Frames after number `after`; events within `gather_s` seconds come in one piece."""
         place = after
         while True:

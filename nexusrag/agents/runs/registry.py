@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
+import asyncpg
 import structlog
 
 from nexusrag.agents.runs.live import LiveRun
@@ -76,7 +77,7 @@ class RunRegistry:
 
     def stop(self, live: LiveRun, code: ErrorCode) -> None:
         """End the run with this code; the model stops at once."""
-        if live.task is not None and not live.done and live.cancel_code is None:
+        if live.task is not None and not live.done and not live.closing and live.cancel_code is None:
             live.cancel_code = code.value
             live.task.cancel()
 
@@ -127,13 +128,13 @@ class RunRegistry:
             try:
                 async with self._resources.get(Database).work(None) as work:
                     rows = await work.raw.fetch("select * from runs_renew($1, $2, interval '10 s')", ids, self.process)
-            except ApiError as error:
-                log.warning("runs.not_renewed", error=error.code)
+            except (ApiError, asyncpg.PostgresError) as error:
+                log.warning("runs.not_renewed", error=type(error).__name__)
                 continue
             held = {row["id"]: row["cancel_requested"] for row in rows}
             for run_id in ids:
                 live = self._live.get(run_id)
-                if live is None or live.done:
+                if live is None or live.done or live.closing:
                     continue
                 if run_id not in held:
                     live.lost = True
@@ -147,5 +148,6 @@ class RunRegistry:
         while True:
             await asyncio.sleep(pause)
             for live in self._live.values():
-                if not live.done and live.cancel_code is None and monotonic() - live.last_event_at >= self._heartbeat_s:
+                quiet = monotonic() - live.last_event_at >= self._heartbeat_s
+                if quiet and not (live.done or live.closing):
                     live.heartbeat()

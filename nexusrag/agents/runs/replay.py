@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -22,9 +22,12 @@ from nexusrag.settings import Settings
 from nexusrag.web.sse import frame
 
 _POLL_S = 0.5
+CLOSING_EVENTS = 2  # error and done, which the reaper writes
 
 
-async def follow_journal(resources: Resources, principal: Principal, run_id: str, after: int, request_id: str) -> AsyncIterator[bytes]:
+async def follow_journal(
+    resources: Resources, principal: Principal, run_id: str, after: int, request_id: str
+) -> AsyncGenerator[bytes, None]:
     """The frames after number `after`, byte for byte as they were first sent, then new ones as the journal grows."""
     database = resources.get(Database)
     async with database.work(principal.tenant_id) as work:
@@ -33,19 +36,26 @@ async def follow_journal(resources: Resources, principal: Principal, run_id: str
     if not allowed:
         yield unsupported(request_id)
         return
+    place, told = after, False
     async with _bell(resources.get(Redis), run_id) as bell:
-        place = after
         while True:
             async with database.work(principal.tenant_id) as work:
-                events = await repository.events_after(work, run_id, run["day"], place)
-                if not events:
-                    run = await repository.find(work, run_id)
+                # The state before the events: an end that is written in between shows in them, now or at the next look.
+                run = await repository.find(work, run_id)
+                over = run is None or run["state"] != "running"
+                last = await repository.last_seq(work, run_id, run["day"]) if over and run is not None and not told else 0
+                if last and run["epoch"] > 1:
+                    # Its process died: the reader may have seen events that never reached the journal, whose numbers its end has now.
+                    place = min(place, last - CLOSING_EVENTS)
+                events = await repository.events_after(work, run_id, run["day"], place) if run is not None else []
             if events:
-                place = events[-1][0]
+                place, told = events[-1][0], True
                 yield "".join(payload for _, payload in events).encode()
-            elif run is None or run["state"] != "running":
+            elif over and not told and place > last:
+                yield unsupported(request_id)
+            if over:
                 return
-            else:
+            if not events:
                 await _wait(bell)
 
 
@@ -66,7 +76,11 @@ async def _may_follow(resources: Resources, work: Work, principal: Principal, ru
         return False
     if run["finished_at"] is not None and run["now"] - run["finished_at"] > timedelta(seconds=settings.runs.run_journal_ttl_s):
         return False
-    documents = run["document_ids"] or []
+    return await may_read(work, settings, principal, run["document_ids"])
+
+
+async def may_read(work: Work, settings: Settings, principal: Principal, documents: list[str] | None) -> bool:
+    """Whether `principal` may still read every one of the documents that a run has read."""
     if not documents:
         return True
     statement = (
@@ -80,18 +94,18 @@ async def _may_follow(resources: Resources, work: Work, principal: Principal, ru
 @contextlib.asynccontextmanager
 async def _bell(redis: Redis, run_id: str) -> AsyncIterator[PubSub | None]:
     """Wake-ups for this run; None when Redis is away, and polling does."""
-    pubsub: PubSub | None = redis.client.pubsub()
+    pubsub: PubSub = redis.client.pubsub()
+    heard = True
     try:
-        async with asyncio.timeout(0.2):
-            await pubsub.subscribe(channel(run_id))  # type: ignore[union-attr]  # set above
-    except UNREACHABLE:
-        pubsub = None
-    try:
-        yield pubsub
+        try:
+            async with asyncio.timeout(0.2):
+                await pubsub.subscribe(channel(run_id))
+        except UNREACHABLE:
+            heard = False
+        yield pubsub if heard else None
     finally:
-        if pubsub is not None:
-            with contextlib.suppress(*UNREACHABLE):
-                await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py has no types here
+        with contextlib.suppress(*UNREACHABLE):
+            await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py has no types here
 
 
 async def _wait(bell: PubSub | None) -> None:

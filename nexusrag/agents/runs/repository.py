@@ -17,52 +17,47 @@ _RUN = (
 )
 _ENTER = (
     "with made as (insert into sessions (id, tenant_id, user_id) values ($1, $2, $3) on conflict (id) do nothing returning user_id), "
-    "used as (update sessions set last_used_at = now() where id = $1 and tenant_id = $2 returning user_id) "
-    "select user_id, true as made from made union all select user_id, false from used"
+    "used as (update sessions set last_used_at = now() where id = $1 and tenant_id = $2 returning user_id), "
+    "said as (select id, role, content from messages where tenant_id = $2 and session_id = $1 order by id desc limit $4) "
+    "select user_id, null::jsonb as history from made union all "
+    "select user_id, (select jsonb_agg(jsonb_build_array(role, content) order by id) from said) from used"
 )
+# A write whose commit was not heard of comes again: events that stand are left as they are.
 _APPEND = (
     "with mine as (update runs set document_ids = coalesce($6::text[], document_ids), leased_until = clock_timestamp() + interval '10 s' "
     "where tenant_id = $1 and id = $2 and epoch = $3 and state = 'running' returning day), "
     "put as (insert into run_events (tenant_id, run_id, seq, payload, day) "
-    "select $1, $2, e.seq, e.payload, mine.day from mine, unnest($4::int[], $5::text[]) as e (seq, payload)) select count(*) from mine"
+    "select $1, $2, e.seq, e.payload, mine.day from mine, unnest($4::int[], $5::text[]) as e (seq, payload) "
+    "on conflict do nothing) select count(*) from mine"
 )
+# Question and answer stand together in the session: whoever holds its row speaks.
 _FINISH = (
     "with mine as (update runs set state = $4, receipt = $5::text::jsonb, error_code = $6, finished_at = clock_timestamp(), "
     "document_ids = coalesce($9::text[], document_ids) "
     "where tenant_id = $1 and id = $2 and epoch = $3 and state = 'running' returning day, session_id), "
     "put as (insert into run_events (tenant_id, run_id, seq, payload, day) "
-    "select $1, $2, e.seq, e.payload, mine.day from mine, unnest($7::int[], $8::text[]) as e (seq, payload)), "
+    "select $1, $2, e.seq, e.payload, mine.day from mine, unnest($7::int[], $8::text[]) as e (seq, payload) on conflict do nothing), "
+    "turn as (select s.id from sessions s join mine on mine.session_id = s.id where s.tenant_id = $1 for update of s), "
     "said as (insert into messages (tenant_id, session_id, run_id, role, content) "
-    "select $1, mine.session_id, $2, m.role, m.content from mine, unnest($10::text[], $11::text[]) as m (role, content)) "
+    "select $1, turn.id, $2, m.role, m.content from turn, unnest($10::text[], $11::text[]) as m (role, content)) "
     "select count(*) from mine"
 )
 
 
-async def enter_session(work: Work, session_id: str, user_id: str) -> bool:
-    """The caller's session, made when it is new; whether it was there before.
+async def enter_session(work: Work, session_id: str, user_id: str, limit: int) -> list[tuple[str, str]]:
+    """The newest `limit` messages of the caller's session as (role, content), oldest first; the session is made when it is new.
 
     Raises SESSION_TENANT_MISMATCH for another tenant's, NOT_FOUND for another person's.
     """
-    row = await work.raw.fetchrow(_ENTER, session_id, work.tenant_id, user_id)
+    row = await work.raw.fetchrow(_ENTER, session_id, work.tenant_id, user_id, limit)
     if row is None:
         # Another request may have made the session while this one waited for it: a new statement sees it.
-        row = await work.raw.fetchrow(_ENTER, session_id, work.tenant_id, user_id)
+        row = await work.raw.fetchrow(_ENTER, session_id, work.tenant_id, user_id, limit)
     if row is None:
         raise ApiError(ErrorCode.SESSION_TENANT_MISMATCH, "This session id is in use elsewhere; choose another.")
     if row["user_id"] != user_id:
         raise not_found("session")
-    return not row["made"]
-
-
-async def history(work: Work, session_id: str, limit: int) -> list[tuple[str, str]]:
-    """The newest messages of a session as (role, content), oldest first."""
-    rows = await work.raw.fetch(
-        "select role, content from messages where tenant_id = $1 and session_id = $2 order by id desc limit $3",
-        work.tenant_id,
-        session_id,
-        limit,
-    )
-    return [(row["role"], row["content"]) for row in reversed(rows)]
+    return [(role, content) for role, content in row["history"] or []]
 
 
 async def insert(

@@ -24,6 +24,7 @@ async def run(call: Call, corpus: Loaded[CorpusView], body: RunRequest, last_eve
     with a code, followed by done. With `Last-Event-ID` an earlier run goes on from there instead.
     """
     if last_event_id is not None:
+        call.idempotency = None  # a stream that goes on is no answer to keep
         run_id, after = service.split_event_id(last_event_id) or ("", 0)
         return await service.replay(call, run_id, after)
     if call.run_id is not None:
@@ -34,7 +35,7 @@ async def run(call: Call, corpus: Loaded[CorpusView], body: RunRequest, last_eve
 @runs_router.get("/{run_id}", gate=gates.READ)
 async def get_run(call: Call, found: Loaded[Any]) -> RunOut:
     """The receipt of one of the caller's runs: question, passages with document version and chunk hash, model, timings, tokens."""
-    return service.describe(found)
+    return await service.describe(call, found)
 
 
 @runs_router.get("/{run_id}/events", gate=gates.EVENTS, responses=_STREAM)

@@ -1,14 +1,14 @@
 """Use cases of runs: start, follow, resume, cancel."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from nexusrag.agents.runs import ending, repository
 from nexusrag.agents.runs.graph import GRAPH, RunContext
 from nexusrag.agents.runs.live import LiveRun
 from nexusrag.agents.runs.registry import CANCEL, RunRegistry
-from nexusrag.agents.runs.replay import follow_journal
+from nexusrag.agents.runs.replay import follow_journal, may_read, unsupported
 from nexusrag.agents.runs.schemas import RunCancelled, RunOut, RunRequest
 from nexusrag.infra.changes import announce
 from nexusrag.kernel import clock
@@ -29,8 +29,7 @@ async def start(call: CallContext, corpus: CorpusView, body: RunRequest) -> Even
     Raises SESSION_TENANT_MISMATCH for a foreign session, NOT_FOUND for another person's.
     """
     where = where_of(corpus, body.filters)
-    known = await repository.enter_session(call.db, body.session_id, call.principal.subject_id)
-    said_before = await repository.history(call.db, body.session_id, _HISTORY) if known else []
+    said_before = await repository.enter_session(call.db, body.session_id, call.principal.subject_id, _HISTORY)
     registry = call.of(RunRegistry)
     run_id = call.run_id = new_id("run")
     await repository.insert(
@@ -75,11 +74,15 @@ async def replay(call: CallContext, run_id: str, after: int) -> EventStream:
     registry = call.of(RunRegistry)
     live = registry.get(run_id)
     if live is not None and live.principal.subject_id == call.principal.subject_id and live.principal.tenant_id == call.tenant_id:
-        return stream(call, _of_live(call, live, after), registry.read_by(live))
+        if after >= live.next_seq or not await may_read(call.db, call.of(Settings), call.principal, live.document_ids):
+            return stream(call, _one(unsupported(call.request_id)), lambda: None)
+        gone = registry.read_by(live)
+        call.on_failure(_called(gone))
+        return stream(call, _of_live(call, live, after), gone)
     return stream(call, follow_journal(call.resources, call.principal, run_id, after, call.request_id), lambda: None)
 
 
-def stream(call: CallContext, chunks: AsyncIterator[bytes], closed: Callable[[], None]) -> EventStream:
+def stream(call: CallContext, chunks: AsyncGenerator[bytes, None], closed: Callable[[], None]) -> EventStream:
     """The answer that carries a run."""
     return EventStream(chunks, stall_s=call.of(Settings).runs.run_stall_timeout_s, closed=closed)
 
@@ -91,11 +94,14 @@ async def cancel(call: CallContext, run: Any) -> RunCancelled:
     return RunCancelled(run_id=run["id"], state="cancelling" if run["state"] == "running" else run["state"])
 
 
-def describe(run: Any) -> RunOut:
-    """The receipt."""
+async def describe(call: CallContext, run: Any) -> RunOut:
+    """The receipt. Words of documents that the caller may no longer read are withheld; hashes and places stay."""
+    receipt = run["receipt"]
+    if receipt and not await may_read(call.db, call.of(Settings), call.principal, run["document_ids"]):
+        citations = [{**one, "metadata": {**one["metadata"], "quote": None}} for one in receipt.get("citations", ())]
+        receipt = {**receipt, "citations": citations, "withheld": True}
     return RunOut.model_construct(
-        run_id=run["id"],
-        **{name: run[name] for name in RunOut.model_fields if name != "run_id"},
+        run_id=run["id"], receipt=receipt, **{name: run[name] for name in RunOut.model_fields if name not in ("run_id", "receipt")}
     )
 
 
@@ -109,7 +115,7 @@ def split_event_id(event_id: str | None) -> tuple[str, int] | None:
     return run_id, int(seq)
 
 
-def _of_live(call: CallContext, live: LiveRun, after: int) -> AsyncIterator[bytes]:
+def _of_live(call: CallContext, live: LiveRun, after: int) -> AsyncGenerator[bytes, None]:
     return live.read(after, gather_s=call.of(Settings).runs.sse_flush_interval_ms / 1000)
 
 
@@ -124,6 +130,17 @@ async def _run(context: RunContext) -> None:
     finally:
         live.done = True
         live.wake_readers()
+
+
+async def _one(chunk: bytes) -> AsyncGenerator[bytes, None]:
+    yield chunk
+
+
+def _called(action: Callable[[], None]) -> Callable[[], Awaitable[None]]:
+    async def call() -> None:
+        action()
+
+    return call
 
 
 async def _give_up(live: LiveRun) -> None:

@@ -1,5 +1,6 @@
 """HTTP face of speech: /v1/audio."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import Response
@@ -17,4 +18,11 @@ router = Router("audio", tag="Speech")
 async def get_audio(call: Call, audio: Loaded[Any]) -> Response:
     """The spoken answer of a run of the caller's tenant."""
     chunks = call.of(BlobStore).read(call.tenant_id, audio["blob_id"])
-    return StreamingResponse(chunks, media_type=audio["mime"], headers={"Cache-Control": "private, max-age=3600"})
+    first = await anext(chunks, b"")  # a file that is gone or damaged is an error, not a broken stream
+    return StreamingResponse(_whole(first, chunks), media_type=audio["mime"], headers={"Cache-Control": "private, max-age=3600"})
+
+
+async def _whole(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk

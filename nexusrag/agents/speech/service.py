@@ -30,8 +30,8 @@ class Speaker:
                 await repository.insert(work, audio_id, run_id, audio_id, self._speech.mime)
         except ApiError as error:
             return "audio.error", {"code": error.code.value, "message": error.message}
-        base = self._resources.get(Settings).speech.audio_base_url.rstrip("/")
-        return "audio.ready", {"audio_url": f"{base}/audio/{audio_id}.mp3", "audio_id": audio_id, "mime": self._speech.mime}
+        base = self._resources.get(Settings).speech.audio_base_url.rstrip("/").removesuffix("/v1")
+        return "audio.ready", {"audio_url": f"{base}/v1/audio/{audio_id}.mp3", "audio_id": audio_id, "mime": self._speech.mime}
 
 
 async def _one(content: bytes) -> AsyncIterator[bytes]:

@@ -1,5 +1,5 @@
 """What other domains may ask of API keys."""
 
-from nexusrag.identity.api_keys.stage import KeyCache, check_again, settle
+from nexusrag.identity.api_keys.stage import KeyCache, settle
 
-__all__ = ["KeyCache", "check_again", "settle"]
+__all__ = ["KeyCache", "settle"]

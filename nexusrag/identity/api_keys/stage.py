@@ -95,19 +95,6 @@ async def authenticate(call: CallContext) -> None:
     call.principal = principal
 
 
-async def check_again(database: Database, principal: Principal) -> bool:
-    """Whether the credential is still good, asked of the database: for streams that outlive the cache."""
-    async with database.work(principal.tenant_id) as work:
-        found = await work.raw.fetchval(
-            "select k.id from api_keys k join users u on u.tenant_id = k.tenant_id and u.id = k.user_id "
-            "where k.tenant_id = $1 and k.id = $2 and k.revoked_at is null and k.active and u.status = 'active' "
-            "and (k.expires_at is null or k.expires_at > now())",
-            principal.tenant_id,
-            principal.api_key_id,
-        )
-    return found is not None
-
-
 async def _look_up(call: CallContext, cache: KeyCache, key_hash: bytes) -> Principal:
     generation = cache.generation
     database = call.of(Database)
@@ -115,6 +102,7 @@ async def _look_up(call: CallContext, cache: KeyCache, key_hash: bytes) -> Princ
         row = await work.raw.fetchrow("select * from auth_key($1)", key_hash)
     if row is None:
         raise _unknown()
+    call.claimed = (row["tenant_id"], row["key_id"])
     principal = _principal(row)
     cache.put(key_hash, principal, row["expires_at"], generation)
     client = call.request.client
@@ -177,7 +165,10 @@ def _bypassed(call: CallContext) -> bool:
     """Development only, loopback only; the start refuses the setting anywhere else."""
     tenant = call.request.headers.get("x-tenant-id")
     client = call.request.client
-    if tenant is None or client is None or client.host not in ("127.0.0.1", "::1"):
+    # A page in the developer's browser can reach loopback under a name of its own; it cannot leave out Origin or choose Host.
+    named = call.request.headers.get("host", "").rsplit(":", 1)[0]
+    foreign = "origin" in call.request.headers or named not in ("127.0.0.1", "localhost", "[::1]")
+    if tenant is None or client is None or client.host not in ("127.0.0.1", "::1") or foreign:
         return False
     role = call.request.headers.get("x-role", "admin")
     if not is_tenant_id(tenant) or role not in set(Role):

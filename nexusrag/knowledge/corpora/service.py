@@ -2,7 +2,7 @@
 
 from sqlalchemy.exc import IntegrityError
 
-from nexusrag.infra.jobs import enqueue
+from nexusrag.infra.jobs import UNTIL_DONE, enqueue
 from nexusrag.infra.redis import Redis
 from nexusrag.kernel import clock
 from nexusrag.kernel.actions import Role
@@ -65,9 +65,7 @@ async def delete(call: CallContext, corpus: Corpus) -> CorpusDeletion:
         raise ApiError(ErrorCode.CONFLICT, f"{busy} documents of this corpus are in flight; try again when they are done.")
     corpus.deleted_at = clock.now()
     ingestion = call.of(Settings).ingestion
-    job_id = await enqueue(
-        call.db, REMOVE, {"corpus_key": corpus.key}, queue=ingestion.ingest_queue_name, max_attempts=ingestion.ingest_max_retries
-    )
+    job_id = await enqueue(call.db, REMOVE, {"corpus_key": corpus.key}, queue=ingestion.ingest_queue_name, max_attempts=UNTIL_DONE)
 
     async def wake() -> None:
         await call.of(Redis).wake(ingestion.ingest_queue_name)

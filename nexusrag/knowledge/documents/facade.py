@@ -10,6 +10,7 @@ from nexusrag.knowledge.documents.repository import (
     matches,
     of_corpus,
     page,
+    restore,
     set_progress,
     start,
 )
@@ -18,5 +19,5 @@ from nexusrag.knowledge.documents.service import INGEST, REMOVE_BLOB, reindex
 
 __all__ = [
     "INGEST", "REMOVE_BLOB", "Document", "DocumentAccepted", "DocumentOut", "Reindex", "count_by_status", "delete", "fail",
-    "finish", "gates", "matches", "of_corpus", "page", "reindex", "set_progress", "start",
+    "finish", "gates", "matches", "of_corpus", "page", "reindex", "restore", "set_progress", "start",
 ]  # fmt: skip

@@ -57,7 +57,7 @@ async def load(call: CallContext, document_id: str) -> Document:
                 Document,
                 visibility.visible_to(call.principal, settings).label("visible"),
                 visibility.holds(call.principal, settings, needed).label("permitted"),
-            ).where(Document.tenant_id == call.tenant_id, Document.id == document_id)
+            ).where(Document.tenant_id == call.tenant_id, Document.id == document_id, visibility.in_living_corpus())
         )
     ).one_or_none()
     if row is None:
@@ -178,6 +178,40 @@ async def fail(work: Work, document_id: str, reason: str) -> None:
         document_id,
         reason[:1000],
     )
+
+
+def source_of(document: Document) -> dict[str, Any]:
+    """What `restore` needs to put a document's source back."""
+    return {
+        "filename": document.filename,
+        "content_type": document.content_type,
+        "source": document.source,
+        "ingest_source": document.ingest_source,
+        "metadata": document.labels,
+        "size_bytes": document.size_bytes,
+        "sha256": document.sha256,
+        "blob_id": document.blob_id,
+    }
+
+
+async def restore(work: Work, document_id: str, former: dict[str, Any]) -> str | None:
+    """Put back the source of the index that is live, when replacing it failed. Returns the blob that is no longer named."""
+    failed: str | None = await work.raw.fetchval(
+        "with former as (select id, blob_id from documents where tenant_id = $1 and id = $2 and live_version_id is not null for update) "
+        "update documents d set filename = $3, content_type = $4, source = $5, ingest_source = $6, metadata = $7::text::jsonb, "
+        "size_bytes = $8, sha256 = $9, blob_id = $10 from former where d.tenant_id = $1 and d.id = former.id returning former.blob_id",
+        work.tenant_id,
+        document_id,
+        former["filename"],
+        former["content_type"],
+        former["source"],
+        former["ingest_source"],
+        orjson.dumps(former["metadata"]).decode(),
+        former["size_bytes"],
+        former["sha256"],
+        former["blob_id"],
+    )
+    return failed
 
 
 async def of_corpus(work: Work, corpus_key: int, limit: int) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nexusrag.access.permissions.facade import grant_owner
-from nexusrag.infra.jobs import Handlers, enqueue, execute, take
+from nexusrag.infra.jobs import UNTIL_DONE, Handlers, enqueue, execute_leased, take
 from nexusrag.infra.redis import Redis
 from nexusrag.kernel import clock
 from nexusrag.kernel.actions import Permission
@@ -65,14 +65,14 @@ async def accept(call: CallContext, corpus: CorpusView, incoming: Incoming) -> D
     document = existing or Document(
         tenant_id=call.tenant_id, id=incoming.document_id or new_id("doc"), created_by=call.principal.subject_id
     )
-    former_blob = document.blob_id
+    former = repository.source_of(existing) if existing is not None else None
     document.corpus_id, document.corpus_key = corpus.id, corpus.key
     document.filename, document.content_type = incoming.filename, incoming.content_type
     document.source = document.ingest_source = incoming.ingest_source
     document.labels = incoming.metadata or {}
     document.size_bytes, document.sha256, document.blob_id = stored.size, stored.sha256, blob_id
     call.session.add(document)
-    job_id = await _queue(call, document, incoming.chunk_size_chars, incoming.chunk_overlap_chars, former_blob=former_blob)
+    job_id = await _queue(call, document, incoming.chunk_size_chars, incoming.chunk_overlap_chars, former=former)
     if existing is None:
         await grant_owner(call.db, document.id, call.principal)
     call.record(document_id=document.id, corpus_id=corpus.id, size_bytes=stored.size, overwrite=existing is not None)
@@ -107,9 +107,7 @@ async def delete(call: CallContext, document: Document) -> None:
     await repository.delete(call.db, [locked.id])
     call.session.expunge(locked)
     # The file goes by a job, so that a crash between commit and removal leaves nothing behind.
-    await enqueue(
-        call.db, REMOVE_BLOB, {"blob_id": locked.blob_id}, queue=ingestion.ingest_queue_name, max_attempts=ingestion.ingest_max_retries
-    )
+    await enqueue(call.db, REMOVE_BLOB, {"blob_id": locked.blob_id}, queue=ingestion.ingest_queue_name, max_attempts=UNTIL_DONE)
     call.after_commit(lambda: _wake(call))
     call.record(document_id=locked.id, corpus_id=locked.corpus_id)
 
@@ -176,7 +174,13 @@ def _refuse_in_flight(document: Document) -> None:
 
 
 async def _queue(
-    call: CallContext, document: Document, size: int | None, overlap: int | None, *, reindexed: bool = False, former_blob: str | None = None
+    call: CallContext,
+    document: Document,
+    size: int | None,
+    overlap: int | None,
+    *,
+    reindexed: bool = False,
+    former: dict[str, Any] | None = None,
 ) -> str:
     ingestion = call.of(Settings).ingestion
     document.status, document.failure_reason, document.progress = "queued", None, {"bytes": document.size_bytes}
@@ -187,8 +191,8 @@ async def _queue(
         arguments["chunk_size_chars"] = size
     if overlap is not None:
         arguments["chunk_overlap_chars"] = overlap
-    if former_blob:
-        arguments["former_blob"] = former_blob
+    if former is not None:
+        arguments["former"] = former
     job_id = await enqueue(call.db, INGEST, arguments, queue=ingestion.ingest_queue_name, max_attempts=ingestion.ingest_max_retries)
     document.last_job_id = job_id
     if ingestion.ingest_execution_mode == "inline":
@@ -204,6 +208,6 @@ async def _wake(call: CallContext) -> None:
 
 async def _run_inline(call: CallContext, job_id: str) -> None:
     """The same function that a worker runs, in this request. It goes on when the client goes away."""
-    job = await take(call.resources, call.tenant_id, job_id, worker="inline", lease_s=600)
+    job = await take(call.resources, call.tenant_id, job_id, worker="inline")
     if job is not None:
-        await asyncio.shield(execute(job, call.of(Handlers).of(job.kind)))
+        await asyncio.shield(execute_leased(job, call.of(Handlers).of(job.kind)))

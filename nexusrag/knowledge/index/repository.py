@@ -24,16 +24,19 @@ _EMBEDDINGS = (
     "insert into embeddings (tenant_id, space_id, version_id, chunk_id, v) "
     "select $1, $2, $3, e.chunk_id, e.v from unnest($4::bigint[], $5::halfvec[]) as e (chunk_id, v)"
 )
-# One row per term; the lengths ride along so that a query needs nothing but the postings of its terms.
+# Rows are short enough for an index that holds all of them, so that a query reads a term's postings one after the other. The
+# lengths ride along, so that it needs nothing else. An entry is id << 24 | occurrences << 16 | length; the first is at most 255
+# by the nature of tsvector.
+_POSTINGS_BLOCK = 128
 _POSTINGS = (
-    "with lexed as (select c.chunk_id, to_tsvector($5::regconfig, c.body) as lexemes "
-    "from unnest($3::bigint[], $4::text[]) as c (chunk_id, body)), "
-    "terms as (select l.chunk_id, t.lexeme, cardinality(t.positions) as tf from lexed l cross join lateral unnest(l.lexemes) t), "
-    "lengths as (select chunk_id, sum(tf)::int as len from terms group by chunk_id), "
-    "put as (insert into postings (tenant_id, corpus_key, term, version_id, chunk_ids, tfs, lens) "
-    "select $1, $2, t.lexeme, $6, array_agg(t.chunk_id order by t.chunk_id), array_agg(t.tf order by t.chunk_id), "
-    "array_agg(l.len order by t.chunk_id) from terms t join lengths l using (chunk_id) where length(t.lexeme) <= 255 "
-    "group by t.lexeme order by t.lexeme) "
+    "with lexed as (select c.chunk_id, (c.place - 1) / $7 as block, to_tsvector($5::regconfig, c.body) as lexemes "
+    "from unnest($3::bigint[], $4::text[]) with ordinality as c (chunk_id, body, place)), "
+    "terms as (select l.chunk_id, l.block, t.lexeme, least(cardinality(t.positions), 255) as tf "
+    "from lexed l cross join lateral unnest(l.lexemes) t), "
+    "lengths as (select chunk_id, least(sum(tf), 65535)::int as len from terms group by chunk_id), "
+    "put as (insert into postings (tenant_id, corpus_key, version_id, block, term, entries) "
+    "select $1, $2, $6, t.block, t.lexeme, array_agg((t.chunk_id << 24) | (t.tf << 16) | l.len order by t.chunk_id) "
+    "from terms t join lengths l using (chunk_id) where length(t.lexeme) <= 255 group by t.lexeme, t.block order by t.lexeme, t.block) "
     "update document_versions set num_terms = (select coalesce(sum(len), 0) from lengths) where id = $6"
 )
 
@@ -71,8 +74,9 @@ async def insert(work: Work, version: NewVersion) -> int:
         )
         chunk_ids += ids
     await work.raw.execute(
-        _POSTINGS, work.tenant_id, version.corpus_key, chunk_ids, [c.embedded for c in version.chunks], LANGUAGE, version_id
-    )
+        _POSTINGS, work.tenant_id, version.corpus_key, chunk_ids, [c.embedded for c in version.chunks], LANGUAGE, version_id,
+        _POSTINGS_BLOCK,
+    )  # fmt: skip
     return version_id
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nexusrag.infra.database import Work
-from nexusrag.infra.jobs import Job, PermanentFailure, enqueue
+from nexusrag.infra.jobs import UNTIL_DONE, Job, PermanentFailure, enqueue
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.knowledge.corpora import facade as corpora
 from nexusrag.knowledge.documents import facade as documents
@@ -73,13 +73,19 @@ async def ingest(job: Job) -> None:
             reindexed=bool(job.args.get("reindex")),
         )
         await index.retire_others(work, document_id, version_id)
-        await _remove_former_blob(job, work)
+        former = job.args.get("former")
+        if former:
+            await _remove_later(job, work, former["blob_id"])
 
 
 async def give_up(job: Job, work: Work, reason: str) -> None:
-    """The document failed for good; say why."""
+    """The document failed for good; say why. What it was to replace stays, index and source alike."""
     await documents.fail(work, job.args["document_id"], reason)
-    await _remove_former_blob(job, work)
+    former = job.args.get("former")
+    if former:
+        unnamed = await documents.restore(work, job.args["document_id"], former)
+        # Without a live index there is nothing to keep the former source for.
+        await _remove_later(job, work, unnamed or former["blob_id"])
 
 
 async def remove_corpus(job: Job) -> None:
@@ -189,7 +195,5 @@ def _indexed(chunk: Chunk) -> index.IndexedChunk:
     )
 
 
-async def _remove_former_blob(job: Job, work: Work) -> None:
-    former = job.args.get("former_blob")
-    if former:
-        await enqueue(work, documents.REMOVE_BLOB, {"blob_id": former}, queue=job.queue, max_attempts=job.max_attempts)
+async def _remove_later(job: Job, work: Work, blob_id: str) -> None:
+    await enqueue(work, documents.REMOVE_BLOB, {"blob_id": blob_id}, queue=job.queue, max_attempts=UNTIL_DONE)

@@ -106,7 +106,7 @@ async def search(
     if held != model.name:
         raise ApiError(
             ErrorCode.EMBEDDING_DIMENSION_MISMATCH,
-            f"The corpus was indexed with {held}, the installation uses {model.name}; reindex it or change EMBEDDING_PROVIDER.",
+            f"The corpus was indexed with {held}, the installation uses {model.name}; use that model, or ingest into a new corpus.",
             {"corpus_model": held, "model": model.name},
         )
     began = perf_counter()

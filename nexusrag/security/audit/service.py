@@ -3,6 +3,7 @@
 from time import monotonic
 from typing import Any
 
+import asyncpg
 import structlog
 
 from nexusrag.infra.database import Database, Work
@@ -21,18 +22,20 @@ _REFUSALS = {
     ErrorCode.AUTH_UNAUTHORIZED: EventType.ACCESS_FAILURE,
     ErrorCode.AUTH_REVOKED_KEY: EventType.ACCESS_FAILURE,
     ErrorCode.AUTH_EXPIRED_KEY: EventType.ACCESS_FAILURE,
+    ErrorCode.AUTH_INACTIVE_KEY: EventType.ACCESS_FAILURE,
 }
 
 
 async def write(call: CallContext, work: Work, event: EventType, metadata: dict[str, Any], *, error: ErrorCode | None = None) -> None:
     """Add `event` about this request to the transaction."""
     principal = call.known_principal
+    tenant_id, key_id = (principal.tenant_id, principal.api_key_id) if principal else call.claimed or (None, None)
     client = call.request.client
     await repository.insert(
         work,
-        principal.tenant_id if principal else None,
-        "api_key" if principal else "anonymous",
-        principal.api_key_id if principal else None,
+        tenant_id,
+        "api_key" if key_id else "anonymous",
+        key_id,
         principal.role.value if principal else None,
         event.value,
         "failure" if error else "success",
@@ -61,11 +64,12 @@ async def denied(call: CallContext, error: BaseException) -> None:
     principal = call.known_principal
     if principal is None and not call.resources.get(FailureSampler).admit():
         return
+    tenant_id = principal.tenant_id if principal else call.claimed[0] if call.claimed else None
     try:
-        async with call.of(Database).work(principal.tenant_id if principal else None) as work:
+        async with call.of(Database).work(tenant_id) as work:
             await write(call, work, event, {"path": call.request.url.path[:200], "method": call.request.method}, error=error.code)
-    except ApiError as failure:
-        log.error("audit.unwritten", event_type=event.value, error=failure.code, request_id=call.request_id)
+    except (ApiError, asyncpg.PostgresError) as failure:
+        log.error("audit.unwritten", event_type=event.value, error=type(failure).__name__, request_id=call.request_id)
 
 
 async def record_access(database: Database, principal: Principal, request_id: str, address: str | None) -> None:

@@ -1,0 +1,224 @@
+"""Readers that leave, and readers that stop reading: neither holds anything for longer than it may."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from time import monotonic
+
+import pytest
+
+from nexusrag.agents.runs.registry import RunRegistry
+from nexusrag.infra.bulkheads import Bulkheads
+from nexusrag.kernel.ids import new_id
+from tests.agents.scripted import Installation, Stream, asking, check_grammar, following, installation
+from tests.support.api import Person, error_of, parse_events
+from tests.support.installation import Servers
+from tests.support.processes import until
+
+GRACE_S = 1.0
+
+
+@pytest.fixture(scope="module")
+async def narrow(servers: Servers) -> AsyncIterator[Installation]:
+    """Four places, and a second of grace."""
+    async with installation(servers, RUN_MAX_CONCURRENCY="4", RUN_DISCONNECT_GRACE_S=str(GRACE_S)) as held:
+        yield held
+
+
+def taken(held: Installation) -> int:
+    return held.api.resources.get(Bulkheads)["run"].taken
+
+
+async def all_free(held: Installation, within_s: float = GRACE_S + 1) -> None:
+    async def free() -> bool:
+        return taken(held) == 0 and held.model.open == 0
+
+    await until(free, within_s)
+
+
+async def test_a_run_goes_on_without_its_reader_and_is_cancelled_after_the_grace(narrow: Installation) -> None:
+    person, corpus = await narrow.asker()
+    async with asking(person, corpus, narrow.model.play("one ", asyncio.Event())) as stream:
+        await stream.read(2)
+    left = monotonic()
+    receipt = await narrow.receipt(person, stream.run_id)
+    if monotonic() - left < GRACE_S / 2:
+        assert receipt["state"] == "running"
+    receipt = await narrow.ended(person, stream.run_id, GRACE_S + 5)
+    assert (receipt["state"], receipt["error_code"]) == ("cancelled", "RUN_CANCELLED")
+    await all_free(narrow)
+
+
+async def test_a_run_that_ends_within_the_grace_ends_well(narrow: Installation) -> None:
+    person, corpus = await narrow.asker()
+    release = asyncio.Event()
+    async with asking(person, corpus, narrow.model.play("one ", release, "two [1].")) as stream:
+        await stream.read(2)
+    release.set()
+    assert (await narrow.ended(person, stream.run_id))["state"] == "succeeded"
+    events = parse_events((await person.get(f"/v1/runs/{stream.run_id}/events")).text)
+    check_grammar(events)
+    assert events[-2].type == "message.final"
+    await all_free(narrow)
+
+
+@pytest.mark.slow
+async def test_coming_back_within_the_grace_keeps_the_run(narrow: Installation) -> None:
+    person, corpus = await narrow.asker()
+    release = asyncio.Event()
+    async with asking(person, corpus, narrow.model.play("one ", release, "two [1].")) as stream:
+        await stream.read(2)
+    async with following(person, stream.run_id, f"{stream.run_id}.2") as second:
+        await asyncio.sleep(GRACE_S * 1.5)  # the time itself is what is tested
+        release.set()
+        events = await second.rest()
+    assert [event.type for event in events] == ["token.delta", "message.final", "done"]
+    await all_free(narrow)
+
+
+async def test_a_second_reader_keeps_the_run_when_the_first_leaves(narrow: Installation) -> None:
+    person, corpus = await narrow.asker()
+    release = asyncio.Event()
+    async with asking(person, corpus, narrow.model.play("one ", release, "two [1].")) as stream:
+        await stream.read(2)
+        second = following(person, stream.run_id, None)
+        reader = await second.__aenter__()
+        await reader.read(2)
+    registry = narrow.api.resources.get(RunRegistry)
+
+    async def one_left() -> bool:
+        live = registry.get(stream.run_id)
+        return live is not None and live.readers == 1
+
+    await until(one_left)
+    live = registry.get(stream.run_id)
+    assert live is not None
+    assert live.abandoned_at is None
+    release.set()
+    assert (await reader.rest())[-2].type == "message.final"
+    await second.__aexit__(None, None, None)
+    await all_free(narrow)
+
+
+@pytest.mark.slow
+async def test_twelve_abandoned_streams_with_four_places(narrow: Installation) -> None:
+    """A new run takes the place of the one that was abandoned first, and in the end all are free."""
+    person, corpus = await narrow.asker()
+    streams: list[Stream] = []
+    for _ in range(12):
+        async with asking(person, corpus, narrow.model.play("one ", asyncio.Event())) as stream:
+            assert stream.response.status_code == 200
+            await stream.read(2)
+            streams.append(stream)
+            assert taken(narrow) <= 4
+    await all_free(narrow)
+    for stream in streams:
+        assert (await narrow.ended(person, stream.run_id))["state"] == "cancelled"
+
+
+async def test_live_readers_keep_their_places_and_a_fifth_is_refused_at_once(narrow: Installation) -> None:
+    person, corpus = await narrow.asker()
+    release = asyncio.Event()
+    opened = [asking(person, corpus, narrow.model.play("one ", release, "two [1].")) for _ in range(4)]
+    streams = [await context.__aenter__() for context in opened]
+    try:
+        for stream in streams:
+            await stream.read(2)
+        body = {"session_id": new_id("s"), "corpus_id": corpus, "message": "one more?"}
+        refused = await person.post("/v1/run", json=body)
+        assert error_of(refused) == ("SERVICE_BUSY", 503)
+        assert refused.headers["Retry-After"] == "1"
+        # Whoever only looks needs no place.
+        async with following(person, streams[0].run_id, None) as reader:
+            await reader.read(2)
+        admin = await narrow.api.servers.admin()
+        rows = await admin.fetch("select 1 from runs where tenant_id = $1 and question = 'one more?'", person.tenant)
+        await admin.close()
+        assert rows == []
+        release.set()
+        for stream in streams:
+            assert (await stream.rest())[-2].type == "message.final"
+    finally:
+        for context in opened:
+            await context.__aexit__(None, None, None)
+    await all_free(narrow)
+
+
+async def test_a_refused_run_gives_its_place_back(narrow: Installation) -> None:
+    person, corpus = await narrow.asker()
+    other = await narrow.api.person()
+    session = new_id("s")
+    await other.run(await other.corpus(), "mine?", session_id=session)
+    for _ in range(6):
+        answer = await person.post("/v1/run", json={"session_id": session, "corpus_id": corpus, "message": "whose?"})
+        assert error_of(answer) == ("SESSION_TENANT_MISMATCH", 403)
+    await all_free(narrow, 5)
+
+
+async def send(base_url: str, person: Person, corpus: str, question: str) -> socket.socket:
+    """Ask over a bare socket with small buffers, and never read."""
+    host, _, port = base_url.removeprefix("http://").partition(":")
+    body = f'{{"session_id": "{new_id("s")}", "corpus_id": "{corpus}", "message": "{question}"}}'
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(connection, (host, int(port)))
+    head = f"POST /v1/run HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {person.key}\r\nContent-Type: application/json\r\n"
+    await loop.sock_sendall(connection, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+    return connection
+
+
+@pytest.mark.slow
+async def test_a_reader_that_stops_reading_is_cut_off_and_the_run_is_not_disturbed(servers: Servers) -> None:
+    async with installation(servers, RUN_STALL_TIMEOUT_S="1", RUN_MAX_CONCURRENCY="4", RUN_DISCONNECT_GRACE_S="30") as held:
+        person, corpus = await held.asker()
+        release = asyncio.Event()
+        # More than all buffers between us hold, and an end that comes after the reader was cut off.
+        question = held.model.play(*["x" * 50_000] * 120, release, "[1].")
+        registry = held.api.resources.get(RunRegistry)
+        connection = await send(held.api.base_url, person, corpus, question)
+        try:
+
+            async def cut() -> bool:
+                runs = list(registry._live.values())
+                return bool(runs) and runs[0].abandoned_at is not None
+
+            await until(cut, 20)
+            (run,) = registry._live.values()
+
+            async def gone() -> bool:
+                """Reading what was on its way ends in a reset or an end of file, and not in waiting."""
+                try:
+                    return connection.recv(1 << 20) == b""
+                except ConnectionError:
+                    return True
+                except BlockingIOError:
+                    return False
+
+            await until(gone, 10, 0)
+            release.set()
+            assert (await held.ended(person, run.run_id))["state"] == "succeeded"
+        finally:
+            connection.close()
+        assert taken(held) == 0
+        events = parse_events((await person.get(f"/v1/runs/{run.run_id}/events")).text)
+        check_grammar(events)
+        assert events[-2].type == "message.final"
+
+
+@pytest.mark.slow
+async def test_a_slow_reader_that_goes_on_reading_is_not_cut_off(servers: Servers) -> None:
+    async with installation(servers, RUN_STALL_TIMEOUT_S="1") as held:
+        person, corpus = await held.asker()
+        connection = await send(held.api.base_url, person, corpus, held.model.play(*["x" * 20_000] * 12, "[1]."))
+        loop = asyncio.get_running_loop()
+        received = b""
+        try:
+            while b"event: done\n" not in received[-4000:]:
+                piece = await asyncio.wait_for(loop.sock_recv(connection, 16_384), 10)
+                assert piece, "cut off"
+                received += piece
+                await asyncio.sleep(0.03)  # slower than the server could send
+        finally:
+            connection.close()

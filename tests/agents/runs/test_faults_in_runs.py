@@ -1,0 +1,225 @@
+"""Faults around the model: whatever breaks, each reader gets one coded error or the answer, and done."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
+
+import pytest
+
+from nexusrag.kernel.errors import ApiError, ErrorCode
+from nexusrag.kernel.ids import new_id
+from nexusrag.providers.embeddings.fake import FakeEmbedder
+from nexusrag.providers.embeddings.port import Embedder
+from tests.agents.scripted import Installation, asking, check_grammar, code_of, installation, run_id_of
+from tests.support.api import error_of
+from tests.support.installation import Servers
+from tests.support.processes import Proxy, database_proxy, until
+
+
+class BrokenEmbedder(FakeEmbedder):
+    """Fails with what it is given."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    async def embed(self, texts: object, *, urgent: bool = False) -> object:  # type: ignore[override]  # it never returns
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ApiError(ErrorCode.INTEGRATION_UNAVAILABLE, "The embedding model is away."), "INTEGRATION_UNAVAILABLE"),
+        (ZeroDivisionError(), "INTERNAL_ERROR"),
+    ],
+)
+async def test_an_embedder_that_fails(scripted: Installation, error: BaseException, code: str) -> None:
+    person, corpus = await scripted.asker()
+    resources = scripted.api.resources
+    whole = resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
+    resources.put(Embedder, BrokenEmbedder(error))  # type: ignore[type-abstract,arg-type]  # the port is the key
+    try:
+        events = await person.run(corpus, "Who is the lighthouse keeper?")
+    finally:
+        resources.put(Embedder, whole)  # type: ignore[type-abstract]  # the port is the key
+    check_grammar(events)
+    assert code_of(events) == code
+    assert (await scripted.receipt(person, run_id_of(events)))["state"] == "failed"
+
+
+def once_after(statement: bytes, cut: asyncio.Event) -> Callable[[bytes], bool]:
+    """Cut the connection of the first COMMIT after `statement`, once the server has got it."""
+    seen = []
+
+    def look(piece: bytes) -> bool:
+        if statement in piece:
+            seen.append(piece)
+        if not seen or b"COMMIT" not in piece or cut.is_set():
+            return False
+        cut.set()
+        return True
+
+    return look
+
+
+class Broken(NamedTuple):
+    installation: Installation
+    proxy: Proxy
+
+    def lose_database(self) -> None:
+        self.proxy.refusing = True
+        self.proxy.cut()
+
+    def find_database(self) -> None:
+        self.proxy.refusing = False
+
+
+@pytest.fixture
+async def broken(servers: Servers) -> AsyncIterator[Broken]:
+    """An installation whose database can be taken away."""
+    async with database_proxy(servers) as (proxy, url), installation(servers, DATABASE_URL=url) as held:
+        yield Broken(held, proxy)
+
+
+async def test_connections_lost_while_the_model_talks_are_not_noticed_by_the_reader(broken: Broken) -> None:
+    person, corpus = await broken.installation.asker()
+    release = asyncio.Event()
+    async with asking(person, corpus, broken.installation.model.play("one ", release, "two [1].")) as stream:
+        await stream.read(2)
+        broken.proxy.cut()
+        release.set()
+        events = await stream.rest()
+    check_grammar(events)
+    assert events[-2].type == "message.final"
+    assert (await broken.installation.receipt(person, stream.run_id))["state"] == "succeeded"
+    assert (await person.get(f"/v1/runs/{stream.run_id}/events")).text == stream.text
+
+
+async def test_a_database_that_stays_away_ends_the_run_with_a_code_and_the_next_one_works(broken: Broken) -> None:
+    person, corpus = await broken.installation.asker()
+    session, release = new_id("s"), asyncio.Event()
+    async with asking(person, corpus, broken.installation.model.play("one ", release, "two."), session_id=session) as stream:
+        await stream.read(2)
+        broken.lose_database()
+        release.set()
+        events = await stream.rest()
+    check_grammar(events)
+    assert code_of(events) == "SERVICE_UNAVAILABLE"
+    assert error_of(await person.get("/v1/corpora")) == ("SERVICE_UNAVAILABLE", 503)
+    broken.find_database()
+    events = await person.run(corpus, "Who is the lighthouse keeper?", session_id=session)
+    check_grammar(events)
+    assert events[-2].type == "message.final"
+
+
+async def test_a_database_lost_before_the_retrieval_ends_the_run_with_a_code(broken: Broken) -> None:
+    person, corpus = await broken.installation.asker()
+    resources = broken.installation.api.resources
+    whole = resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
+
+    class Slow(FakeEmbedder):
+        async def embed(self, texts: object, *, urgent: bool = False) -> object:  # type: ignore[override]  # as its parent
+            broken.lose_database()
+            return await FakeEmbedder.embed(self, texts, urgent=urgent)  # type: ignore[arg-type]  # as its parent
+
+    resources.put(Embedder, Slow())  # type: ignore[type-abstract,arg-type]  # the port is the key
+    try:
+        events = await person.run(corpus, "Who is the lighthouse keeper?")
+    finally:
+        resources.put(Embedder, whole)  # type: ignore[type-abstract]  # the port is the key
+        broken.find_database()
+    check_grammar(events)
+    assert code_of(events) == "SERVICE_UNAVAILABLE"
+
+
+async def test_a_commit_whose_answer_is_lost_counts_as_what_it_is(broken: Broken) -> None:
+    """The last transaction of the run is committed, and the connection dies before that is heard of."""
+    person, corpus = await broken.installation.asker()
+    release, cut = asyncio.Event(), asyncio.Event()
+    async with asking(person, corpus, broken.installation.model.play("one ", release, "two [1].")) as stream:
+        await stream.read(2)
+        broken.proxy.cut_after = once_after(b"insert into messages", cut)
+        release.set()
+        events = await stream.rest()
+    assert cut.is_set()
+    check_grammar(events)
+    assert events[-2].type == "message.final"
+    assert (await broken.installation.receipt(person, stream.run_id))["state"] == "succeeded"
+    assert (await person.get(f"/v1/runs/{stream.run_id}/events")).text == stream.text
+
+
+async def test_a_flush_whose_answer_is_lost_does_not_spoil_the_journal(broken: Broken) -> None:
+    person, corpus = await broken.installation.asker()
+    release, cut = asyncio.Event(), asyncio.Event()
+    broken.proxy.cut_after = once_after(b"insert into run_events", cut)
+    async with asking(person, corpus, broken.installation.model.play("one ", release, "two [1].")) as stream:
+        await asyncio.wait_for(cut.wait(), 10)
+        release.set()
+        events = await stream.rest()
+    check_grammar(events)
+    assert events[-2].type == "message.final"
+    assert (await person.get(f"/v1/runs/{stream.run_id}/events")).text == stream.text
+
+
+@pytest.mark.slow
+async def test_a_row_that_somebody_holds_for_too_long_neither_spoils_the_run_nor_its_lease(servers: Servers) -> None:
+    """Statements run into their time limit: the journal catches up, renewals go on, and a cancel without a notice still arrives."""
+    async with installation(servers, API_DB_STATEMENT_TIMEOUT_MS="300") as quick:
+        person, corpus = await quick.asker()
+        never = asyncio.Event()
+        admin = await servers.admin()
+        try:
+            async with asking(person, corpus, quick.model.play("one ", never)) as stream:
+                await stream.read(2)
+                async with admin.transaction():
+                    await admin.execute("select 1 from runs where id = $1 for update", stream.run_id)
+                    await asyncio.sleep(3.5)  # longer than the pause between renewals
+                await admin.execute("update runs set cancel_requested = true where id = $1", stream.run_id)
+                events = await stream.rest()
+        finally:
+            await admin.close()
+        check_grammar(events)
+        assert code_of(events) == "RUN_CANCELLED"
+
+
+@pytest.mark.slow
+async def test_an_end_that_cannot_be_written_is_shown_all_the_same(servers: Servers) -> None:
+    async with installation(servers, API_DB_STATEMENT_TIMEOUT_MS="300") as quick:
+        person, corpus = await quick.asker()
+        release = asyncio.Event()
+        admin = await servers.admin()
+        try:
+            async with asking(person, corpus, quick.model.play("one ", release, "two.")) as stream:
+                await stream.read(2)
+                async with admin.transaction():
+                    await admin.execute("select 1 from runs where id = $1 for update", stream.run_id)
+                    release.set()
+                    events = await stream.rest()
+        finally:
+            await admin.close()
+        check_grammar(events)
+        assert code_of(events) == "INTERNAL_ERROR"
+
+
+async def test_cancelling_at_any_moment_leaves_a_whole_stream(scripted: Installation) -> None:
+    """A cancel may fall into the very moment in which the run ends."""
+    person, corpus = await scripted.asker()
+
+    async def one(turns: int) -> None:
+        release = asyncio.Event()
+        async with asking(person, corpus, scripted.model.play("one ", release, "two [1].")) as stream:
+            await stream.read(2)
+            cancelling = asyncio.create_task(person.post(f"/v1/runs/{stream.run_id}/cancel"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            release.set()
+            events = await stream.rest()
+            assert (await cancelling).status_code == 200
+        check_grammar(events)
+
+        async def same() -> bool:
+            return (await person.get(f"/v1/runs/{stream.run_id}/events")).text == stream.text
+
+        await until(same)
+
+    await asyncio.gather(*(one(turns) for turns in range(0, 60, 3)))

@@ -1,0 +1,199 @@
+"""What a request may ask of PostgreSQL and Redis, by class of route. These tests fail when that grows."""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from asyncpg.connection import LoggedQuery
+from sqlalchemy import event
+
+from nexusrag.infra.database import Database
+from nexusrag.kernel.ids import new_id
+from tests.agents.scripted import Installation, installation, run_id_of
+from tests.support.api import Person
+from tests.support.installation import Servers, http
+from tests.support.processes import Proxy, redis_proxy
+
+COMMAND = re.compile(rb"\*\d+\r\n\$\d+\r\n([A-Za-z]+)\r\n")
+# A run writes what it has said so far every 250 ms: how long it takes decides how often.
+FLUSH = "insert into run_events"
+LAST = "insert into messages"
+
+
+@dataclass
+class Tally:
+    """What was asked between two moments."""
+
+    statements: list[str] = field(default_factory=list)
+    commits: int = 0
+    commands: list[str] = field(default_factory=list)
+
+    @property
+    def flushes(self) -> int:
+        return sum(FLUSH in statement and LAST not in statement for statement in self.statements)
+
+
+class Counter:
+    """Hears every statement on the pool of one process, and every command to Redis."""
+
+    def __init__(self, held: Installation, redis: Proxy) -> None:
+        self.held = held
+        self.tally = Tally()
+        self._known: set[int] = set()
+        redis.cut_after = self._command
+        engine = held.api.resources.get(Database).engine.sync_engine
+        event.listen(engine, "checkout", self._checked_out)
+        event.listen(engine, "before_cursor_execute", self._prepared)
+
+    def _checked_out(self, connection: Any, *_: object) -> None:
+        driver = connection.driver_connection
+        if id(driver) not in self._known:
+            self._known.add(id(driver))
+            driver.add_query_logger(self._statement)
+
+    def _prepared(self, _: Any, __: Any, statement: str, *___: Any) -> None:
+        self.tally.statements.append(statement)  # the driver does not log what SQLAlchemy has prepared
+
+    def _statement(self, record: LoggedQuery) -> None:
+        # The opening of a transaction is one script: RESET ALL; BEGIN; SELECT set_config(...), which counts for its last part.
+        for part in record.query.split("; "):
+            if part == "COMMIT":
+                self.tally.commits += 1
+            elif part not in ("RESET ALL", "BEGIN", "ROLLBACK"):
+                self.tally.statements.append(part)
+
+    def _command(self, piece: bytes) -> bool:
+        self.tally.commands += [name.decode().upper() for name in COMMAND.findall(piece)]
+        return False
+
+    @contextmanager
+    def counting(self) -> Iterator[Tally]:
+        self.tally = Tally()
+        yield self.tally
+
+
+@pytest.fixture(scope="module")
+async def counter(servers: Servers) -> AsyncIterator[Counter]:
+    async with redis_proxy(servers) as (proxy, url), installation(servers, REDIS_URL=url, INGEST_EXECUTION_MODE="queue") as held:
+        yield Counter(held, proxy)
+
+
+@pytest.fixture
+async def person(counter: Counter) -> Person:
+    """Somebody whose key is known to the process already."""
+    somebody = await counter.held.api.person()
+    await somebody.corpus()
+    return somebody
+
+
+async def with_documents(counter: Counter, person: Person, count: int) -> str:
+    corpus = await person.corpus()
+    admin = await counter.held.api.servers.admin()
+    try:
+        (key,) = await admin.fetch("select key from corpora where tenant_id = $1 and id = $2", person.tenant, corpus)
+        await admin.execute(
+            "insert into documents (tenant_id, id, corpus_id, corpus_key, filename, content_type, source, ingest_source, status, "
+            "size_bytes, sha256, blob_id) select $1, $2 || n, $2, $3, 'x', 'text/plain', 'raw_text', 'raw_text', 'succeeded', 1, 'x', 'x' "
+            "from generate_series(1, $4) n",
+            person.tenant, corpus, key["key"], count,
+        )  # fmt: skip
+        await admin.execute(
+            "insert into document_permissions (tenant_id, id, document_id, principal_type, principal_id, permission) "
+            "select $1, 'perm_' || id, id, 'user', $2, 'owner' from documents where tenant_id = $1 and corpus_id = $3",
+            person.tenant, person.user_id, corpus,
+        )  # fmt: skip
+    finally:
+        await admin.close()
+    return corpus
+
+
+async def test_a_run(counter: Counter, person: Person, servers: Servers) -> None:
+    """At most 10 statements, 3 commits and 4 commands; one statement, commit and command more for each flush on the way."""
+    corpus = await ingested(counter, person)
+    question = counter.held.model.play(*[f"word{number} " for number in range(19)], "[1].")
+    for session in (new_id("s"), new_id("s")):
+        await person.run(corpus, question, session_id=session)
+        with counter.counting() as tally:
+            events = await person.run(corpus, question, session_id=session)  # with a history
+        assert sum(event.type == "token.delta" for event in events) == 20
+        # Setting the tenant and inserting: two for a flush. 20 deltas fill one, so that there are eleven, one of them a flush's.
+        assert len(tally.statements) <= 9 + 2 * tally.flushes, tally.statements
+        assert len(tally.statements) >= 8  # it does count
+        assert tally.commits <= 3 + tally.flushes
+        assert len(tally.commands) <= 4 + tally.flushes, tally.commands
+
+
+async def ingested(counter: Counter, person: Person) -> str:
+    """A corpus with a document. This process has no worker, so another one takes the text."""
+    corpus = await person.corpus()
+    async with installation(counter.held.api.servers) as inline, http(inline.api.base_url, person.key) as client:
+        body = {"corpus_id": corpus, "text": "The lighthouse keeper is called Ada Moreau."}
+        assert (await client.post("/v1/documents/text", json=body)).status_code == 202
+    return corpus
+
+
+async def test_a_list_asks_the_same_however_many_documents_there_are(counter: Counter, person: Person) -> None:
+    asked = []
+    for count in (1, 20, 80):
+        corpus = await with_documents(counter, person, count)
+        with counter.counting() as tally:
+            answer = await person.get(f"/v1/documents?corpus_id={corpus}&limit=100")
+        assert len(answer.json()["data"]) == count
+        asked.append((len(tally.statements), tally.commits, len(tally.commands)))
+    assert asked == [asked[0]] * 3
+    assert asked[0] == (2, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "statements"),
+    [
+        ("/v1/corpora", 2),
+        ("/v1/corpora/{corpus}", 2),
+        ("/v1/documents/{document}", 2),
+        ("/v1/runs/{run}", 2),
+        ("/v1/ops/ingestion", 6),
+    ],
+)
+async def test_plain_reads(counter: Counter, person: Person, path: str, statements: int) -> None:
+    corpus = await with_documents(counter, person, 1)
+    run = ""
+    if "{run}" in path:
+        run = run_id_of(await person.run(corpus, "Who is it?"))
+    with counter.counting() as tally:
+        answer = await person.get(path.format(corpus=corpus, document=f"{corpus}1", run=run))
+    assert answer.status_code == 200, answer.text
+    assert len(tally.statements) <= statements, tally.statements
+    assert tally.commits == 1
+    assert tally.commands == []
+
+
+async def test_a_search(counter: Counter, person: Person) -> None:
+    corpus = await ingested(counter, person)
+    await person.search(corpus, "keeper")
+    with counter.counting() as tally:
+        assert await person.search(corpus, "Who is the lighthouse keeper?")
+    assert len(tally.statements) <= 4, tally.statements
+    assert tally.commits <= 2
+    assert tally.commands == []
+
+
+async def test_an_accepted_text(counter: Counter, person: Person) -> None:
+    corpus = await person.corpus()
+    await person.text(corpus, "one", wait=False)
+    with counter.counting() as tally:
+        await person.text(corpus, "two", wait=False)
+    assert len(tally.statements) <= 8, tally.statements
+    assert tally.commits == 1
+    assert len(tally.commands) <= 6, tally.commands  # one wake-up of ARQ
+
+
+async def test_a_replay_is_one_look_for_a_finished_run(counter: Counter, person: Person) -> None:
+    corpus = await ingested(counter, person)
+    run_id = run_id_of(await person.run(corpus, "Who is the lighthouse keeper?"))
+    with counter.counting() as tally:
+        await person.get(f"/v1/runs/{run_id}/events")
+    assert len(tally.statements) <= 8, tally.statements
+    assert len(tally.commands) <= 1, tally.commands
