@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from nexusrag.cli.supervise import Child, Event, Supervisor
 from nexusrag.embedded.environment import EmbeddedEnvironment, prepare
 from nexusrag.identity.api_keys import provision
 from nexusrag.infra.urls import connect_arguments
-from nexusrag.settings import Settings, load
+from nexusrag.settings import Settings, SettingsError, load
 from nexusrag.settings.web import WebSettings
 
 _START_S = 60
@@ -40,6 +41,7 @@ def run(home: Path | None, *, port: int, workers: int, demo: bool, once: bool) -
     settings = settings.model_copy(update={"web": WebSettings.model_validate({**settings.web.model_dump(), "api_port": port})})
     console.print(f"NexusRAG, everything on this machine, in {settings.home} (for one machine: see docs/guides for more)", highlight=False)
     with prepare(settings, report=lambda line: console.print(f"  {line}", highlight=False)) as environment:
+        _check_port(settings.web)  # only now: a second `up` on this home has been refused for what it is
         return asyncio.run(_main(console, environment, _Wish(port, workers, demo or once, once)))
 
 
@@ -69,6 +71,17 @@ async def _main(console: Console, environment: EmbeddedEnvironment, wish: _Wish)
     finally:
         supervisor.request_stop()
         await serving
+
+
+def _check_port(web: WebSettings) -> None:
+    """Raises SettingsError for a port that is taken: the API would be started over and over, and another program asked in its place."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(web.api_host, web.api_port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the API does: what just ended does not count
+            probe.bind(address)
+    except OSError as error:
+        raise SettingsError([f"--port: {web.api_host}:{web.api_port} cannot be listened on ({error.strerror}); choose another."]) from error
 
 
 def _children(environment: EmbeddedEnvironment, wish: _Wish) -> list[Child]:

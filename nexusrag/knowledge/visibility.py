@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from sqlalchemy import ColumnElement, exists, or_, true
+from sqlalchemy import ColumnElement, and_, exists, or_, true
 
 from nexusrag.access.permissions.facade import granted
 from nexusrag.kernel.actions import Permission, Resource, Role
@@ -31,13 +31,17 @@ def visible_to_caller(bypass: bool) -> ColumnElement[bool]:
 
 
 def _readable(principal: Principal | None) -> ColumnElement[bool]:
-    return in_living_corpus(or_(Corpus.visibility == "tenant", granted(principal, Permission.READ, Document.tenant_id, Document.id)))
+    # Side by side, never one inside the other: two levels down the grants would no longer be those of this document.
+    return or_(
+        in_living_corpus(Corpus.visibility == "tenant"),
+        and_(in_living_corpus(), granted(principal, Permission.READ, Document.tenant_id, Document.id)),
+    )
 
 
 def in_living_corpus(condition: ColumnElement[bool] | None = None) -> ColumnElement[bool]:
     """Whether a document's corpus is not being deleted, and meets `condition`. A corpus is hidden before it is empty."""
     corpus = exists().where(Corpus.tenant_id == Document.tenant_id, Corpus.key == Document.corpus_key, Corpus.deleted_at.is_(None))
-    return corpus if condition is None else corpus.where(condition)
+    return (corpus if condition is None else corpus.where(condition)).correlate_except(Corpus)
 
 
 def holds(principal: Principal, settings: Settings, permission: Permission) -> ColumnElement[bool]:

@@ -17,7 +17,7 @@ def granted(principal: Principal | None, permission: Permission, tenant_column: 
     Without a principal the condition takes the parameters of `caller`, for statements that are built once.
     """
     user, key, role = _NAMED if principal is None else (principal.subject_id, principal.api_key_id, principal.role.value)
-    return exists().where(
+    grants = exists().where(
         DocumentPermission.tenant_id == tenant_column,
         DocumentPermission.document_id == document_column,
         or_(DocumentPermission.permission == permission.value, DocumentPermission.permission == Permission.OWNER.value),
@@ -28,6 +28,8 @@ def granted(principal: Principal | None, permission: Permission, tenant_column: 
         ),
         or_(DocumentPermission.expires_at.is_(None), DocumentPermission.expires_at > func.now()),
     )
+    # However deep inside another condition this stands, the document is that of the outermost statement.
+    return grants.correlate_except(DocumentPermission)
 
 
 def caller(principal: Principal) -> dict[str, str]:

@@ -25,6 +25,7 @@ from nexusrag.web.envelope import Listed, Page
 
 INGEST = "document.ingest"
 REMOVE_BLOB = "blob.remove"
+_MANY_CHUNKS = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,8 @@ async def delete(call: CallContext, document: Document) -> None:
         raise not_found("document")
     _refuse_in_flight(locked)
     ingestion = call.of(Settings).ingestion
+    if (locked.num_chunks or 0) > _MANY_CHUNKS:
+        await call.db.set_options({"statement_timeout": "120000"})
     await index.remove(call.db, [locked.id])
     await repository.delete(call.db, [locked.id])
     call.session.expunge(locked)

@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from nexusrag.infra.database import Work, halfvec
 from nexusrag.knowledge.index.models import LANGUAGE, NewVersion
 
-_BATCH = 500
+# Chunks in one statement, a multiple of the block of postings: bounded in time and memory however long the document is.
+_BATCH = 512
 _VERSION = (
     "insert into document_versions (tenant_id, document_id, corpus_key, number, state, sha256, chunk_size_chars, chunk_overlap_chars, "
     "space_id, pages, chars, num_chunks, live_at) select $1, $2, $3, coalesce(max(number), 0) + 1, 'live', $4, $5, $6, $7, $8, $9, $10, "
@@ -29,7 +30,7 @@ _EMBEDDINGS = (
 # by the nature of tsvector.
 _POSTINGS_BLOCK = 128
 _POSTINGS = (
-    "with lexed as (select c.chunk_id, (c.place - 1) / $7 as block, to_tsvector($5::regconfig, c.body) as lexemes "
+    "with lexed as (select c.chunk_id, ($8 + c.place - 1) / $7 as block, to_tsvector($5::regconfig, c.body) as lexemes "
     "from unnest($3::bigint[], $4::text[]) with ordinality as c (chunk_id, body, place)), "
     "terms as (select l.chunk_id, l.block, t.lexeme, least(cardinality(t.positions), 255) as tf "
     "from lexed l cross join lateral unnest(l.lexemes) t), "
@@ -37,7 +38,7 @@ _POSTINGS = (
     "put as (insert into postings (tenant_id, corpus_key, version_id, block, term, entries) "
     "select $1, $2, $6, t.block, t.lexeme, array_agg((t.chunk_id << 24) | (t.tf << 16) | l.len order by t.chunk_id) "
     "from terms t join lengths l using (chunk_id) where length(t.lexeme) <= 255 group by t.lexeme, t.block order by t.lexeme, t.block) "
-    "update document_versions set num_terms = (select coalesce(sum(len), 0) from lengths) where id = $6"
+    "update document_versions set num_terms = num_terms + (select coalesce(sum(len), 0) from lengths) where id = $6"
 )
 
 
@@ -47,7 +48,6 @@ async def insert(work: Work, version: NewVersion) -> int:
         _VERSION, work.tenant_id, version.document_id, version.corpus_key, version.sha256, version.chunk_size_chars,
         version.chunk_overlap_chars, version.space_id, version.pages, version.chars, len(version.chunks),
     )  # fmt: skip
-    chunk_ids: list[int] = []
     for start in range(0, len(version.chunks), _BATCH):
         chunks = version.chunks[start : start + _BATCH]
         rows = await work.raw.fetch(
@@ -72,11 +72,9 @@ async def insert(work: Work, version: NewVersion) -> int:
             ids,
             [halfvec(vector) for vector in version.vectors[start : start + len(chunks)]],
         )
-        chunk_ids += ids
-    await work.raw.execute(
-        _POSTINGS, work.tenant_id, version.corpus_key, chunk_ids, [c.embedded for c in version.chunks], LANGUAGE, version_id,
-        _POSTINGS_BLOCK,
-    )  # fmt: skip
+        await work.raw.execute(
+            _POSTINGS, work.tenant_id, version.corpus_key, ids, [c.embedded for c in chunks], LANGUAGE, version_id, _POSTINGS_BLOCK, start
+        )
     return version_id
 
 

@@ -30,6 +30,7 @@ from nexusrag.settings import Settings
 
 _EMBED_BATCH = 64
 _REPORT_S = 2.0
+_LONG = {"statement_timeout": "300000"}
 _REMOVE_BATCH = 100
 
 
@@ -49,6 +50,7 @@ async def ingest(job: Job) -> None:
         raise PermanentFailure("No text was found in the document.")
     space_id, chunks, vectors = await _embed(job, document, parsed)
     async with job.work(finish=True) as work:
+        await work.set_options(_LONG)  # each statement is bounded, but removing a long former version takes its time
         version_id = await index.insert(
             work,
             index.NewVersion(
@@ -102,6 +104,7 @@ async def remove_corpus(job: Job) -> None:
             await blobs.delete(job.tenant_id, blob_id)
         ids = [document_id for document_id, _ in batch]
         async with job.work() as work:
+            await work.set_options(_LONG)
             await index.remove(work, ids)
             await documents.delete(work, ids)
     async with job.work(finish=True) as work:
