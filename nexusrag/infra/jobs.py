@@ -242,15 +242,6 @@ async def _settle(job: Job, handler: JobHandler, reason: str, *, again: bool) ->
                 await handler.dead(job, work, reason)
             return "failed"
     except (ApiError, asyncpg.PostgresError) as error:
+        # The lease runs out, and whoever claims the job next comes here again: verdict and hook are one.
         log.warning("job.unsettled", job=job.id, kind=job.kind, error=type(error).__name__)
-    return await _fail_bare(job, reason) if not again else "unsettled"
-
-
-async def _fail_bare(job: Job, reason: str) -> str:
-    """The handler's own words could not be written: at least the job must not run for ever."""
-    try:
-        async with job.resources.get(Database).work(job.tenant_id) as work:
-            await work.raw.execute(_FAIL, job.id, job.epoch, reason)
-    except (ApiError, asyncpg.PostgresError):
-        return "unsettled"  # the lease runs out, and the next attempt comes here again
-    return "failed"
+        return "unsettled"

@@ -1,6 +1,8 @@
 """uvicorn as we run it: httptools (strict about framing), uvloop, and the connection at hand for cutting off stalled readers."""
 
 import asyncio
+import signal
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -41,6 +43,11 @@ class Server(uvicorn.Server):
                 h11_max_incomplete_event_size=None,
             )
         )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A SIGTERM that was obeyed is not raised again, as uvicorn would: whoever runs the server has servers of its own to stop."""
+        super().handle_exit(sig, frame)
+        self._captured_signals[:] = [number for number in self._captured_signals if number != signal.SIGTERM]
 
 
 def run(app: FastAPI, settings: Settings) -> int:

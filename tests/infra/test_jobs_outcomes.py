@@ -37,7 +37,7 @@ async def test_a_failure_is_tried_again_after_a_growing_pause_and_then_given_up_
         told.append(reason)
 
     async def run(job: Job) -> None:
-        raise ApiError(ErrorCode.INTEGRATION_UNAVAILABLE, "The model is away.")
+        raise ApiError(ErrorCode.RETRIEVAL_ERROR, "It went wrong.")
 
     handler = JobHandler(kind=KIND, run=run, dead=dead)
     job_id = await queue.put(max_attempts=3)
@@ -46,7 +46,7 @@ async def test_a_failure_is_tried_again_after_a_growing_pause_and_then_given_up_
         assert job.attempt == attempt
         await execute(job, handler)
         row = await queue.row(job_id)
-        assert (row["state"], row["cause"]) == ("queued", "The model is away.")
+        assert (row["state"], row["cause"]) == ("queued", "It went wrong.")
         assert least < row["wait"].total_seconds() < most
         assert await queue.claim() == []
         await queue.make_due(job_id)
@@ -54,9 +54,21 @@ async def test_a_failure_is_tried_again_after_a_growing_pause_and_then_given_up_
     (job,) = await queue.claim()
     await execute(job, handler)
     row = await queue.row(job_id)
-    assert (row["state"], row["cause"], row["attempt"]) == ("failed", "The model is away.", 3)
-    assert told == ["The model is away."]
+    assert (row["state"], row["cause"], row["attempt"]) == ("failed", "It went wrong.", 3)
+    assert told == ["It went wrong."]
     assert await queue.claim() == []
+
+
+async def test_a_dependency_that_is_away_costs_no_attempt(queue: Queue) -> None:
+    job_id = await queue.put(max_attempts=1)
+    for _ in range(3):
+        (job,) = await queue.claim()
+        assert job.attempt == 1
+        await execute(job, failing(ApiError(ErrorCode.INTEGRATION_UNAVAILABLE, "The model is away.")))
+        row = await queue.row(job_id)
+        assert (row["state"], row["cause"]) == ("queued", "The model is away.")
+        assert row["wait"].total_seconds() > 10
+        await queue.make_due(job_id)
 
 
 async def test_an_unforeseen_error_is_named_without_its_text(queue: Queue) -> None:
