@@ -1,4 +1,4 @@
-"""The whole installation as a newcomer gets it: time to a cited answer, restart, idle memory, a key beside it, ingestion against bare embedding."""
+"""The installation as a newcomer gets it: time to a cited answer, restart, idle memory, a key beside it, ingestion."""
 
 import asyncio
 import json
@@ -23,6 +23,7 @@ from nexusrag.providers.embeddings.local.client import open_local
 
 COMMAND = [sys.executable, "-m", "nexusrag.cli.main"]
 DOCUMENTS = 200
+KINDS = ("postgres", "redis-server", "embeddings.local.server", "sandbox_child", " api", " worker", " up")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,9 @@ def up(home: Path, *options: str) -> Iterator[tuple[str, int, float]]:
     """A running installation: its URL, the pid of the supervisor, and the seconds until it answered with its key."""
     port = free_port()
     began = perf_counter()
-    child = subprocess.Popen([*COMMAND, "up", "--home", str(home), "--port", str(port), *options], env=environment(), stdout=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        [*COMMAND, "up", "--home", str(home), "--port", str(port), *options], env=environment(), stdout=subprocess.DEVNULL
+    )
     try:
         while True:
             assert child.poll() is None and perf_counter() - began < 120, "it did not start"
@@ -73,16 +76,15 @@ def pss_mb(home: Path, supervisor: int) -> dict[str, float]:
             root = root.parent()
             related = root is not None and str(home) in " ".join(root.cmdline())
         if related:
-            name = next((word for word in ("postgres", "redis-server", "embeddings.local.server", "sandbox_child", " api", " worker", " up") if word in line), "other")
-            found[name.strip()] = found.get(name.strip(), 0) + process.memory_full_info().pss / 1e6
+            name = next((kind for kind in KINDS if kind in line), "other").strip()
+            found[name] = found.get(name, 0) + process.memory_full_info().pss / 1e6
     return found
 
 
 def test_first_answer_restart_and_memory(home: Path) -> None:
     began = perf_counter()
-    done = subprocess.run(
-        [*COMMAND, "up", "--home", str(home), "--port", str(free_port()), "--once"], env=environment(), capture_output=True, text=True, check=True
-    )
+    command = [*COMMAND, "up", "--home", str(home), "--port", str(free_port()), "--once"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
     print(f"\nempty home to the first cited answer: {perf_counter() - began:.1f} s (installation apart)")
     assert "[1]" in done.stdout
     with up(home, "--no-demo") as (_, pid, seconds):

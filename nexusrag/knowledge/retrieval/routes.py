@@ -1,7 +1,7 @@
 """HTTP face of retrieval: a search without a run."""
 
 from nexusrag.knowledge.corpora.facade import CorpusView, parse
-from nexusrag.knowledge.retrieval import gates, service, statement
+from nexusrag.knowledge.retrieval import gates, repository, service
 from nexusrag.knowledge.retrieval.schemas import PassageOut, SearchAnswer, SearchRequest
 from nexusrag.settings import Settings
 from nexusrag.web.call import Call, Loaded
@@ -17,6 +17,6 @@ async def search_corpus(call: Call, corpus: Loaded[CorpusView], body: SearchRequ
     top_k = body.top_k or parse(corpus.provider_config).top_k_default
     await call.end_work()  # nothing holds a connection while a model works
     vector = await service.embed_question(call.resources, body.query)
-    async with call.work(options=statement.options(call.of(Settings))) as work:
+    async with call.work(options=repository.options(call.of(Settings))) as work:
         found = await service.search(call.resources, work, call.principal, where, body.query, vector, top_k)
     return SearchAnswer(passages=[PassageOut.of(passage) for passage in found.passages], complete=found.complete, method=found.method)

@@ -15,7 +15,7 @@ from nexusrag.infra.resources import Resources
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.principal import Principal
 from nexusrag.knowledge.corpora.facade import CorpusView, LocalPgvector, parse
-from nexusrag.knowledge.retrieval import statement
+from nexusrag.knowledge.retrieval import repository
 from nexusrag.knowledge.retrieval.spaces import Spaces
 from nexusrag.knowledge.visibility import bypasses
 from nexusrag.providers.embeddings.port import Embedder
@@ -94,7 +94,7 @@ async def search(
     *,
     mode: str = "hybrid",
 ) -> Found:
-    """The best `top_k` passages among those that `principal` may see. `work` carries `statement.options`.
+    """The best `top_k` passages among those that `principal` may see. `work` carries `repository.options`.
 
     Raises EMBEDDING_DIMENSION_MISMATCH when the corpus was indexed with another model than the one in use.
     """
@@ -111,7 +111,7 @@ async def search(
         )
     began = perf_counter()
     limits = settings.retrieval
-    query = statement.search(
+    query = repository.search(
         mode,
         bypasses(principal, settings),
         limits.retrieval_candidates,

@@ -16,7 +16,7 @@ from nexusrag.kernel.principal import Principal
 from nexusrag.knowledge.corpora.repository import claim_space
 from nexusrag.knowledge.documents.repository import finish
 from nexusrag.knowledge.index.facade import IndexedChunk, NewVersion, insert, retire_others
-from nexusrag.knowledge.retrieval import service, statement
+from nexusrag.knowledge.retrieval import repository, service
 from nexusrag.knowledge.retrieval.service import Found, Where
 from nexusrag.knowledge.retrieval.spaces import Spaces
 from nexusrag.providers.embeddings.port import Embedder, EmbeddingModel
@@ -150,7 +150,7 @@ class Library:
             filters=dict(filters or {}),
             document_ids=None if document_ids is None else list(document_ids),
         )
-        async with self.database.work(principal.tenant_id, options=statement.options(settings)) as work:
+        async with self.database.work(principal.tenant_id, options=repository.options(settings)) as work:
             return await service.search(resources, work, principal, where, question, vector, top_k, mode=mode)
 
 

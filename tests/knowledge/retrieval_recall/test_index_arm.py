@@ -10,7 +10,7 @@ import pytest
 from nexusrag.access.permissions.facade import caller as parameters
 from nexusrag.infra.database import halfvec
 from nexusrag.kernel.principal import Principal
-from nexusrag.knowledge.retrieval import statement
+from nexusrag.knowledge.retrieval import repository
 from tests.knowledge.retrieval_recall.conftest import NewLibrary
 from tests.knowledge.retrieval_recall.library import Item, Library, Shelf, Vectors, caller, owner, unit
 
@@ -126,7 +126,7 @@ async def _ran(crowd: Crowd, exact_limit: int) -> str:
     """The executed plan."""
     library = crowd.library
     settings = library.servers.with_env()
-    plan = copy(statement.search("hybrid", False, settings.retrieval.retrieval_candidates, exact_limit, crowd.shelf.space, DIMENSIONS))
+    plan = copy(repository.search("hybrid", False, settings.retrieval.retrieval_candidates, exact_limit, crowd.shelf.space, DIMENSIONS))
     plan.sql = f"explain (analyze, timing off) {plan.sql}"
     given = {
         "question": QUESTION,
@@ -138,5 +138,5 @@ async def _ran(crowd: Crowd, exact_limit: int) -> str:
         "document_ids": None,
         **parameters(caller(crowd.shelf.tenant, "everyone")),
     }
-    async with library.database.work(crowd.shelf.tenant, options=statement.options(settings)) as work:
+    async with library.database.work(crowd.shelf.tenant, options=repository.options(settings)) as work:
         return "\n".join(row[0] for row in await plan.fetch(work, given))

@@ -162,6 +162,15 @@ async def test_a_corpus_open_to_the_tenant_is_searched_whole(library: Library) -
         assert len(await _compare(stock, _everything)) >= CANDIDATES
 
 
+async def test_a_grant_on_one_document_opens_that_one_alone(library: Library) -> None:
+    shelf = await library.shelf(await library.tenant())
+    vectors = unit(np.random.default_rng(6), 2, DIMENSIONS)
+    mine, other = (Item(name, ["bakard"], vectors[place : place + 1], grants=[owner(name)]) for place, name in enumerate(("alice", "bob")))
+    await library.put(shelf, [mine, other])
+    found = await library.search(shelf, caller(shelf.tenant, "alice"), "bakard", vectors[1])
+    assert [passage.document_id for passage in found.passages] == ["alice"]
+
+
 async def test_nobody_without_a_grant_finds_anything(library: Library) -> None:
     stock = await _stock(library, 101)
     stranger = caller(stock.shelf.tenant, "carol", Role.EDITOR)
