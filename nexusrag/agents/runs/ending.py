@@ -2,12 +2,13 @@
 
 import asyncio
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import asyncpg
 import structlog
 
 from nexusrag.agents.runs import prompts, repository
+from nexusrag.agents.runs.context import RunContext, RunState
 from nexusrag.agents.runs.live import LiveRun, RunLost, channel
 from nexusrag.agents.speech.facade import Speaker
 from nexusrag.inference.gateway.facade import Gateway
@@ -17,13 +18,10 @@ from nexusrag.infra.redis import Redis
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.knowledge.retrieval.facade import Passage
 
-if TYPE_CHECKING:
-    from nexusrag.agents.runs.graph import RunContext, RunState
-
 log = structlog.get_logger(__name__)
 
 
-async def succeed(context: "RunContext", state: "RunState") -> None:
+async def succeed(context: RunContext, state: RunState) -> None:
     """The answer is complete: message.final, the audio if asked for, done."""
     live = context.live
     final = {
@@ -47,7 +45,7 @@ async def succeed(context: "RunContext", state: "RunState") -> None:
     )
 
 
-async def fail(context: "RunContext", error: BaseException) -> None:
+async def fail(context: RunContext, error: BaseException) -> None:
     """Something broke or the run was stopped: error with its code, then done, to readers and journal alike."""
     live = context.live
     code, message = _told(live, error)
@@ -63,7 +61,7 @@ async def fail(context: "RunContext", error: BaseException) -> None:
         live.show_written(live.render(events), done=True)
 
 
-def receipt(context: "RunContext", state: "RunState") -> dict[str, Any]:
+def receipt(context: RunContext, state: RunState) -> dict[str, Any]:
     """From what the answer can be checked: the question as asked of the index, passages, model, prompt, timings, tokens."""
     usage = state["usage"]
     found = state["found"]
@@ -85,7 +83,7 @@ def receipt(context: "RunContext", state: "RunState") -> dict[str, Any]:
 
 
 async def _close(
-    context: "RunContext",
+    context: RunContext,
     state: str,
     events: list[tuple[str, dict[str, Any]]],
     written: dict[str, Any],

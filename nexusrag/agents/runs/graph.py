@@ -1,54 +1,21 @@
 """The graph of a run: history → standalone question → retrieve → generate → verify citations → remember."""
 
 import contextlib
-from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, TypedDict
+from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
 from nexusrag.agents.runs import citations, ending, prompts
-from nexusrag.agents.runs.live import LiveRun
+from nexusrag.agents.runs.context import RunContext, RunState
 from nexusrag.inference.gateway.facade import Delta, Gateway, Message, Prompt, Usage
 from nexusrag.inference.gateway.facade import Passage as PromptPassage
 from nexusrag.infra.database import Database
 from nexusrag.infra.metrics import RUN_FIRST_EVENT
 from nexusrag.knowledge.retrieval import facade as retrieval
-from nexusrag.knowledge.retrieval.facade import Found, Passage, Where
+from nexusrag.knowledge.retrieval.facade import Found
 from nexusrag.settings import Settings
-
-
-@dataclass(slots=True)
-class RunContext:
-    """What a run was asked, and where its events go."""
-
-    live: LiveRun
-    where: Where
-    message: str
-    top_k: int
-    audio: bool
-    said_before: list[tuple[str, str]]
-    began: float = field(default_factory=perf_counter)
-    timings_ms: dict[str, float] = field(default_factory=dict)
-    receipt: dict[str, Any] = field(default_factory=dict)
-
-    def mark(self, name: str) -> None:
-        """Note how far into the run this is, in milliseconds."""
-        self.timings_ms[name] = round((perf_counter() - self.began) * 1000, 2)
-
-
-class RunState(TypedDict, total=False):
-    """What the nodes hand on."""
-
-    history: tuple[Message, ...]
-    question: str
-    found: Found
-    passages: tuple[Passage, ...]
-    answer: str
-    usage: Usage | None
-    citations: list[dict[str, Any]]
-    grounded: bool
 
 
 async def recall(state: RunState, runtime: Runtime[RunContext]) -> RunState:

@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from nexusrag.agents.runs import ending, repository
-from nexusrag.agents.runs.graph import GRAPH, RunContext
+from nexusrag.agents.runs.context import RunContext
+from nexusrag.agents.runs.graph import GRAPH
 from nexusrag.agents.runs.live import LiveRun
 from nexusrag.agents.runs.registry import CANCEL, RunRegistry
 from nexusrag.agents.runs.replay import follow_journal, may_read, unsupported
