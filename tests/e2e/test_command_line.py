@@ -1,0 +1,286 @@
+"""The command line on a machine of its own: what a newcomer types, and what an operator types beside a running `up`."""
+
+import re
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from reportlab.pdfgen import canvas  # type: ignore[import-untyped]
+
+from nexusrag.cli.demo import QUESTION
+from tests.e2e.commands import Done, Home, Up, new_home
+from tests.support.api import Person, error_of
+from tests.support.installation import http
+from tests.support.processes import free_port, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+EMBEDDING_PROCESS = "nexusrag.providers.embeddings.local.server"
+CITED = re.compile(r"\[1\] (\S+), (?:page (\d+), )?characters \d+–\d+, score \d\.\d\d")
+CORPUS = "lighthouse"
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Home]:
+    with new_home() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def first(home: Home) -> Done:
+    """The newcomer's first start: from nothing to an answer."""
+    return await home.run("up", "--port", str(free_port()), "--once", within_s=200)
+
+
+@pytest.fixture(scope="module")
+async def up(home: Home, first: Done) -> AsyncIterator[Up]:
+    async with home.up() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def admin(up: Up) -> AsyncIterator[Person]:
+    """The first admin, whose key `up` keeps in the home."""
+    key = (up.home.path / "admin-key").read_text().strip()
+    async with http(up.url, key) as client:
+        yield Person(client, {"tenant_id": "t1", "user_id": "", "key_id": "", "api_key": key})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A good text, a good PDF and one that broke off."""
+    folder = tmp_path / "island"
+    folder.mkdir()
+    (folder / "keeper.md").write_text("# The keeper\n\nThe lighthouse keeper is called Ada Moreau. She came to the island in 1931.\n")
+    page = canvas.Canvas(str(folder / "horn.pdf"))
+    page.drawString(72, 720, "The fog horn of the island was built by Tobias Lund in 1902.")
+    page.showPage()
+    page.save()
+    (folder / "broken.pdf").write_bytes((folder / "horn.pdf").read_bytes()[:200])
+    return folder
+
+
+# --- from nothing ---------------------------------------------------------------------------------------------------
+
+
+async def test_up_once_answers_with_citations_and_leaves_nothing_running(home: Home, first: Done) -> None:
+    left = home.processes()
+    assert first.code == 0, first.output + first.errors
+    assert QUESTION in first.output
+    assert "all tests green on two consecutive nightly runs" in first.output
+    assert CITED.search(first.output)
+    assert first.errors == ""
+    # The embedding process waits some seconds for somebody to come back; nothing else may.
+    assert [line for line in left.values() if EMBEDDING_PROCESS not in line] == []
+
+    async def none_left() -> bool:
+        return not home.processes()
+
+    await until(none_left, 10, 0.1)
+
+
+async def test_a_second_start_keeps_the_data_and_says_how_to_ask(up: Up, admin: Person) -> None:
+    assert "demo corpus c1 is there" in up.output
+    assert f"export API_KEY={admin.key}" in up.output
+    assert f"{up.url}/v1/run" in up.output
+    documents = (await admin.get("/v1/documents?corpus_id=c1")).json()["data"]
+    assert {document["id"] for document in documents} == {"demo-operations-handbook", "demo-release-process", "demo-testing-strategy"}
+
+
+async def test_a_second_up_on_the_same_home_is_refused(up: Up, admin: Person) -> None:
+    refused = await up.home.run("up", "--port", str(free_port()), "--no-demo")
+    assert refused.code == 1
+    (line,) = refused.errors.splitlines()
+    assert f"is running on {up.home.path} already (process {up.process.pid})" in line
+    assert (await admin.get("/v1/corpora")).status_code == 200
+
+
+async def test_a_port_that_is_taken_is_told_at_once(up: Up) -> None:
+    port = up.url.rpartition(":")[2]
+    with new_home() as other:
+        refused = await other.run("up", "--port", port, "--no-demo")
+        assert refused.code == 2
+        assert refused.errors == f"--port: 127.0.0.1:{port} cannot be listened on (Address already in use); choose another.\n"
+        assert other.processes() == {}
+
+
+# --- keys and corpora -----------------------------------------------------------------------------------------------
+
+
+async def test_a_key_is_made_listed_and_revoked_beside_a_running_up(up: Up) -> None:
+    made = await up.home.run("keys", "create", "--tenant", "t2", "--role", "editor", "--name", "laptop", "--json")
+    assert made.code == 0, made.errors
+    key = made.json
+    assert set(key) == {"key_id", "api_key", "user_id", "tenant_id", "role"}
+    assert (key["tenant_id"], key["role"]) == ("t2", "editor")
+    listed = await up.home.run("keys", "list", "--tenant", "t2")
+    (line,) = listed.output.splitlines()
+    assert key["key_id"] in line
+    assert "active" in line
+    assert key["api_key"] not in listed.output
+
+    async with http(up.url, key["api_key"]) as client:
+        assert (await client.get("/v1/corpora")).status_code == 200  # now every cache knows it
+        revoked = await up.home.run("keys", "revoke", key["key_id"])
+        assert (revoked.code, revoked.output) == (0, "Revoked.\n")
+
+        async def refused() -> bool:
+            return (await client.get("/v1/corpora")).status_code == 401
+
+        await until(refused, 1)
+        assert error_of(await client.get("/v1/corpora")) == ("AUTH_REVOKED_KEY", 401)
+    listed = await up.home.run("keys", "list", "--tenant", "t2", "--json")
+    assert [item["revoked_at"] is None for item in listed.json["items"]] == [False]
+
+
+async def test_revoking_what_is_not_there_fails(up: Up) -> None:
+    answer = await up.home.run("keys", "revoke", "key_none")
+    assert (answer.code, answer.output) == (1, "There is no key with this id.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("keys", "create", "--tenant", "t2", "--role", "emperor", "--name", "x"), "--role"),
+        (("keys", "create", "--tenant", "Not A Tenant", "--role", "admin", "--name", "x"), "tenant id"),
+        (("corpora", "create", "--tenant", "t1", "--id", "../x"), "--id"),
+        (("corpora", "create", "--tenant", "t1", "--id", "x", "--visibility", "public"), "--visibility"),
+        (("corpora", "create", "--tenant", "nobody", "--id", "x"), "nobody"),
+    ],
+)
+async def test_a_wrong_word_is_told_in_one_line(up: Up, arguments: tuple[str, ...], word: str) -> None:
+    refused = await up.home.run(*arguments)
+    assert refused.code == 2
+    (line,) = refused.errors.splitlines()
+    assert word in line
+    assert refused.output == ""
+
+
+async def test_a_corpus_is_made_once(up: Up, admin: Person) -> None:
+    arguments = ("corpora", "create", "--tenant", "t1", "--id", "twice", "--name", "Twice", "--json")
+    made, again = await up.home.run(*arguments), await up.home.run(*arguments)
+    assert made.json == {"id": "twice", "tenant_id": "t1", "name": "Twice", "visibility": "restricted", "created": True}
+    assert again.json == {**made.json, "created": False}
+    assert (await admin.get("/v1/corpora/twice")).json()["data"]["name"] == "Twice"
+
+
+# --- a folder, and questions to it ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+async def corpus(up: Up) -> str:
+    made = await up.home.run("corpora", "create", "--tenant", "t1", "--id", CORPUS, "--visibility", "tenant", "--json")
+    assert made.code == 0, made.errors
+    return CORPUS
+
+
+async def test_a_folder_is_ingested_and_what_failed_is_told(up: Up, admin: Person, corpus: str, folder: Path) -> None:
+    arguments = ("ingest", str(folder), "--corpus", corpus, "--url", up.url)
+    done = await up.home.run(*arguments)
+    assert done.code == 1, done.errors
+    assert "2 of 3 files are searchable, 2 chunks." in done.output
+    # The table has one row: the path, and a reason that a person can act on.
+    table = done.output.partition("why it failed")[2]
+    rows = [line for line in table.splitlines() if line.count("│") >= 2]
+    assert len(rows) == 1
+    cells = [cell.strip() for cell in rows[0].split("│") if cell.strip()]
+    assert cells[0] == str(folder / "broken.pdf")
+    assert "PDF" in cells[1]
+
+    before = await of(admin, corpus)
+    assert {document["filename"]: document["status"] for document in before} == {
+        "keeper.md": "succeeded",
+        "horn.pdf": "succeeded",
+        "broken.pdf": "failed",
+    }
+    (folder / "keeper.md").write_text("# The keeper\n\nThe lighthouse keeper is called Bruno Vance. He came to the island in 1958.\n")
+    again = await up.home.run(*arguments)
+    assert again.code == 1
+    after = await of(admin, corpus)
+    assert sorted(document["id"] for document in after) == sorted(document["id"] for document in before)
+    texts = [passage["text"] for passage in await admin.search(corpus, "Who is the lighthouse keeper?", top_k=50)]
+    assert len(texts) == 2
+    assert not any("Ada Moreau" in text for text in texts)
+
+    (folder / "broken.pdf").unlink()
+    assert (await up.home.run(*arguments)).code == 0
+
+
+async def of(person: Person, corpus: str) -> list[dict[str, str]]:
+    """The documents of a corpus."""
+    documents: list[dict[str, str]] = (await person.get(f"/v1/documents?corpus_id={corpus}")).json()["data"]
+    return documents
+
+
+async def test_questions_get_answers_with_the_place_they_come_from(up: Up, corpus: str, folder: Path) -> None:
+    (folder / "broken.pdf").unlink()
+    assert (await up.home.run("ingest", str(folder / "keeper.md"), str(folder / "horn.pdf"), "--corpus", corpus, "--url", up.url)).code == 0
+    asked = await up.home.run("ask", "Who built the fog horn?", "--corpus", corpus, "--url", up.url)
+    assert asked.code == 0, asked.errors
+    answer = asked.output.splitlines()[0]
+    assert "Tobias Lund" in answer
+    assert "[1]" in answer
+    cited = CITED.search(asked.output)
+    assert cited is not None
+    assert cited.groups() == ("horn.pdf", "1")
+    assert "“The fog horn of the island was built by Tobias Lund in 1902.”" in asked.output
+
+
+async def test_a_question_without_a_corpus_or_an_api_fails_with_a_reason(up: Up) -> None:
+    unknown = await up.home.run("ask", "Who?", "--corpus", "none", "--url", up.url)
+    assert unknown.code == 1
+    assert "NOT_FOUND" in unknown.output
+    away = await up.home.run("ask", "Who?", "--corpus", CORPUS, "--url", f"http://127.0.0.1:{free_port()}")
+    assert away.code == 1
+    assert "does not answer" in away.output
+    assert "Traceback" not in unknown.errors + away.errors
+
+
+async def test_smoke_shows_what_retrieval_finds(up: Up) -> None:
+    found = await up.home.run("smoke", "--tenant", "t1", "--corpus", "c1", "--query", "How fast is a rollback?", "--top-k", "3")
+    assert found.code == 0, found.errors
+    assert "3 passages, exact, complete" in found.output
+    assert "demo-release-process" in found.output
+    missing = await up.home.run("smoke", "--tenant", "t1", "--corpus", "none", "--query", "x")
+    assert missing.code == 1
+    assert "NOT_FOUND" in missing.output
+
+
+async def test_doctor_finds_nothing_wrong(up: Up) -> None:
+    seen = await up.home.run("doctor")
+    assert seen.code == 0, seen.output
+    assert all(line.startswith("ok ") for line in seen.output.splitlines())
+    assert "Redis answers" in seen.output
+    assert "sign of a worker" in seen.output
+
+
+async def test_doctor_counts_the_faults_of_wrong_settings(up: Up) -> None:
+    seen = await up.home.run("doctor", API_PORT="many", LLM_PROVIDER="oracle")
+    assert seen.code == 2
+    faults = [line for line in seen.output.splitlines() if line.startswith("FAULT")]
+    assert ["API_PORT" in line or "LLM_PROVIDER" in line for line in faults] == [True, True]
+
+
+# --- the end --------------------------------------------------------------------------------------------------------
+
+
+async def test_ctrl_c_stops_everything(up: Up) -> None:
+    there = up.home.processes().values()
+    for part in (
+        "nexusrag.cli.main up",
+        "nexusrag.cli.main api",
+        "nexusrag.cli.main worker",
+        "postgres",
+        "redis-server",
+        EMBEDDING_PROCESS,
+    ):
+        assert any(part in line for line in there), part
+    assert await up.stop(signal.SIGINT) == 0, up.output
+    left = [line for line in up.home.processes().values() if EMBEDDING_PROCESS not in line]
+    assert left == []
+
+    async def none_left() -> bool:
+        return not up.home.processes()
+
+    await until(none_left, 10, 0.1)
