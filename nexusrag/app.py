@@ -1,6 +1,5 @@
 """Builds the HTTP application from the domains. Refuses to start with a route that has no gate."""
 
-import gc
 import inspect
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -18,6 +17,7 @@ from starlette.routing import BaseRoute, Match
 from nexusrag import __version__
 from nexusrag.domains import DOMAINS
 from nexusrag.infra.ids import request_id_of
+from nexusrag.infra.loop import settle_memory
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.pipeline import PIPELINE
@@ -42,10 +42,7 @@ def create_app(settings: Settings, *, domains: Sequence[Domain] = DOMAINS) -> Fa
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_process(settings, domains) as resources:
             app.state.resources = resources
-            # What was loaded so far stays for ever: the collector need not walk it again with every young object's death.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(20_000, 20, 100)
+            settle_memory()
             yield
 
     app = FastAPI(

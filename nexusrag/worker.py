@@ -7,6 +7,7 @@ import structlog
 
 from nexusrag.domains import DOMAINS
 from nexusrag.infra.jobs import Handlers
+from nexusrag.infra.loop import new_loop, settle_memory
 from nexusrag.infra.runner import Runner
 from nexusrag.process import open_process
 from nexusrag.settings import Settings
@@ -26,6 +27,7 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
             heartbeat_s=ingestion.worker_heartbeat_interval_s,
             crons={cron.name: (cron.every_s, cron.run) for domain in DOMAINS for cron in domain.crons},
         )
+        settle_memory()
         log.info("worker.started", worker=runner.id)
         await runner.run(stop)
         log.info("worker.stopped", worker=runner.id)
@@ -41,4 +43,5 @@ def run(settings: Settings) -> None:
             loop.add_signal_handler(number, stop.set)
         await work(settings, stop)
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())

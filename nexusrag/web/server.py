@@ -8,6 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from nexusrag.infra.loop import new_loop
 from nexusrag.settings import Settings
 from nexusrag.web.sse import TRANSPORT_KEY
 
@@ -53,12 +54,6 @@ class Server(uvicorn.Server):
 def run(app: FastAPI, settings: Settings) -> int:
     """Serve until a signal; 0 when the server had started."""
     server = Server(app, settings)
-    with asyncio.Runner(loop_factory=_loop) as runner:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(server.serve())
     return 0 if server.started else 3
-
-
-def _loop() -> asyncio.AbstractEventLoop:
-    import uvloop  # noqa: PLC0415  # not on every platform
-
-    return uvloop.new_event_loop()

@@ -139,7 +139,8 @@ async def start(work: Work, document_id: str) -> Any:
     return await work.raw.fetchrow(
         "update documents d set status = 'processing', processing_started_at = clock_timestamp(), updated_at = clock_timestamp() "
         "from corpora c where d.tenant_id = $1 and d.id = $2 and c.tenant_id = d.tenant_id and c.key = d.corpus_key "
-        "and c.deleted_at is null returning d.*",
+        "and c.deleted_at is null "
+        "returning d.*, c.space_id, (select s.model from embedding_spaces s where s.id = c.space_id) as space_model",
         work.tenant_id,
         document_id,
     )

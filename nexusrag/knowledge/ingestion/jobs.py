@@ -42,13 +42,15 @@ async def ingest(job: Job) -> None:
     document_id: str = job.args["document_id"]
     async with job.work() as work:
         document = await documents.start(work, document_id)
-    if document is None:
-        raise PermanentFailure("The document or its corpus is gone.")
+        if document is None:
+            raise PermanentFailure("The document or its corpus is gone.")
+        space_id = await _space(job, work, document)
     params = _params(job)
     parsed = await _parse(job, document, params)
     if not parsed.chunks:
         raise PermanentFailure("No text was found in the document.")
-    space_id, chunks, vectors = await _embed(job, document, parsed)
+    chunks = [_indexed(chunk) for chunk in parsed.chunks]
+    vectors = await _embed(job, document, space_id, chunks, parsed.pages)
     async with job.work(finish=True) as work:
         await work.set_options(_LONG)  # each statement is bounded, but removing a long former version takes its time
         version_id = await index.insert(
@@ -157,21 +159,27 @@ async def _report(job: Job, document_id: str, seen: list[Progress]) -> None:
                 await documents.set_progress(work, document_id, {"pages": latest.pages or None, "pages_done": latest.pages_done})
 
 
-async def _embed(job: Job, document: Any, parsed: ParsedResult) -> tuple[int, list[index.IndexedChunk], NDArray[np.float32]]:
-    embedder = job.resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
-    model = embedder.model
-    chunks = [_indexed(chunk) for chunk in parsed.chunks]
-    async with job.work() as work:
+async def _space(job: Job, work: Work, document: Any) -> int:
+    """The corpus's space, claimed for this installation's model by its first document."""
+    model = job.resources.get(Embedder).model  # type: ignore[type-abstract]  # the port is the key
+    space_id, held = document["space_id"], document["space_model"]
+    if space_id is None:
         space_id, held = await corpora.claim_space(work, document["corpus_key"], model.name, model.dimensions)
-        if held != model.name:
-            raise PermanentFailure(f"{ErrorCode.EMBEDDING_DIMENSION_MISMATCH}: the corpus was indexed with {held}, not {model.name}.")
-        known = (
-            await index.known_vectors(work, document["id"], space_id, [chunk.hash for chunk in chunks])
-            if document["live_version_id"]
-            else {}
-        )
-        await documents.set_progress(work, document["id"], {"pages": parsed.pages, "chunks": len(chunks), "chunks_done": len(known)})
-    vectors = np.empty((len(chunks), model.dimensions), dtype=np.float32)
+    if held != model.name:
+        raise PermanentFailure(f"{ErrorCode.EMBEDDING_DIMENSION_MISMATCH}: the corpus was indexed with {held}, not {model.name}.")
+    found: int = space_id
+    return found
+
+
+async def _embed(job: Job, document: Any, space_id: int, chunks: list[index.IndexedChunk], pages: int | None) -> NDArray[np.float32]:
+    """Vectors of all chunks, shape (len(chunks), dimensions); those that the live version has already are not made again."""
+    embedder = job.resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
+    known: dict[bytes, NDArray[np.float32]] = {}
+    if document["live_version_id"] or len(chunks) > _EMBED_BATCH:
+        async with job.work() as work:
+            known = await index.known_vectors(work, document["id"], space_id, [chunk.hash for chunk in chunks])
+            await documents.set_progress(work, document["id"], {"pages": pages, "chunks": len(chunks), "chunks_done": len(known)})
+    vectors = np.empty((len(chunks), embedder.model.dimensions), dtype=np.float32)
     missing = []
     for place, chunk in enumerate(chunks):
         if chunk.hash in known:
@@ -189,7 +197,7 @@ async def _embed(job: Job, document: Any, parsed: ParsedResult) -> tuple[int, li
         if len(missing) > _EMBED_BATCH:
             async with job.work() as work:
                 await documents.set_progress(work, document["id"], {"chunks_done": len(chunks) - len(missing) + start + len(places)})
-    return space_id, chunks, vectors
+    return vectors
 
 
 def _indexed(chunk: Chunk) -> index.IndexedChunk:
