@@ -96,6 +96,9 @@ async def read_form(request: Request, limit: int) -> tuple[dict[str, Any], bytes
         raise ApiError(ErrorCode.BAD_REQUEST, "The form cannot be read: leave `charset` out, or send utf-8.") from error
     except ClientDisconnect as error:
         raise ApiError(ErrorCode.BAD_REQUEST, "The body ended before it was complete.") from error
+    except OSError as error:
+        message = "The disk for incoming files is full or cannot be written. Free some space and try again."
+        raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, message) from error
     request._form = form  # FastAPI finds it where Starlette would have put it
     return await asyncio.to_thread(_fields, form, limit)  # digests of large files take a while
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from nexusrag.identity.api_keys.provision import create_key
+from nexusrag.kernel.ids import new_id
 from tests.support.api import Person, error_of
 from tests.support.installation import Servers, http
 from tests.support.processes import Process, api_process
@@ -24,9 +26,6 @@ def files(directory: Path) -> set[str]:
 
 
 async def person_at(servers: Servers, url: str) -> tuple[httpx.AsyncClient, Person]:
-    from nexusrag.identity.api_keys.provision import create_key  # noqa: PLC0415
-    from nexusrag.kernel.ids import new_id  # noqa: PLC0415
-
     admin = await servers.admin()
     try:
         pepper = servers.settings.auth.auth_key_pepper.get_secret_value()

@@ -44,8 +44,9 @@ class KeyCache:
         self._held: OrderedDict[bytes, _Cached] = OrderedDict()
         self._by_key: dict[str, bytes] = {}
         self._generation = 0
+        self._last_known: OrderedDict[bytes, _Cached] = OrderedDict()
         changes.on("api_key", self._drop, dropped=self.clear)
-        changes.on("principals", lambda _: self.clear(), dropped=self.clear)
+        changes.on("principals", lambda _: self._forget(), dropped=self.clear)
 
     def get(self, key_hash: bytes) -> Principal | None:
         held = self._held.get(key_hash)
@@ -53,12 +54,22 @@ class KeyCache:
             return None
         return held.principal
 
+    def last_known(self, key_hash: bytes) -> Principal | None:
+        """Whose key it was when last checked, for what must answer while there is no database to ask."""
+        known = self._last_known.get(key_hash)
+        if known is None or (known.expires_at is not None and known.expires_at <= clock.now()):
+            return None
+        return known.principal
+
     @property
     def generation(self) -> int:
         """Changes whenever something was dropped; an answer read before a drop must not be cached after it."""
         return self._generation
 
     def put(self, key_hash: bytes, principal: Principal, expires_at: datetime | None, generation: int) -> None:
+        self._last_known[key_hash] = _Cached(principal, expires_at, 0)
+        if len(self._last_known) > _MAX_CACHED:
+            self._last_known.popitem(last=False)
         if not self._changes.live or generation != self._generation:
             return
         self._held[key_hash] = _Cached(principal, expires_at, monotonic() + self._ttl_s)
@@ -72,8 +83,18 @@ class KeyCache:
         self._held.clear()
         self._by_key.clear()
 
+    def refused(self, key_hash: bytes) -> None:
+        """The database does not take this credential any more."""
+        self._last_known.pop(key_hash, None)
+
+    def _forget(self) -> None:
+        self.clear()
+        self._last_known.clear()
+
     def _drop(self, key_id: str) -> None:
         self._generation += 1
+        for known in [known for known, held in self._last_known.items() if held.principal.api_key_id == key_id]:
+            del self._last_known[known]
         key_hash = self._by_key.pop(key_id, None)
         if key_hash is not None:
             self._held.pop(key_hash, None)
@@ -91,7 +112,15 @@ async def authenticate(call: CallContext) -> None:
     cache = call.of(KeyCache)
     principal = cache.get(key_hash)
     if principal is None:
-        principal = await _look_up(call, cache, key_hash)
+        try:
+            principal = await _look_up(call, cache, key_hash)
+        except ApiError as error:
+            # What runs without a transaction tells operators that the database is away; nothing of a tenant's is shown.
+            if error.code is not ErrorCode.SERVICE_UNAVAILABLE or call.gate.transaction:
+                raise
+            principal = cache.last_known(key_hash)
+            if principal is None:
+                raise
     call.principal = principal
 
 
@@ -103,7 +132,11 @@ async def _look_up(call: CallContext, cache: KeyCache, key_hash: bytes) -> Princ
     if row is None:
         raise _unknown()
     call.claimed = (row["tenant_id"], row["key_id"])
-    principal = _principal(row)
+    try:
+        principal = _principal(row)
+    except ApiError:
+        cache.refused(key_hash)
+        raise
     cache.put(key_hash, principal, row["expires_at"], generation)
     client = call.request.client
     seen = row["last_used_at"]
