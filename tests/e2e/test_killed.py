@@ -59,8 +59,7 @@ async def test_a_killed_worker_has_its_job_running_again_within_15_s(home: Home)
         document = await person.text(corpus, story(1), wait=False)
 
         async def embedding() -> bool:
-            progress = (await person.get(f"/v1/documents/{document}")).json()["data"]["progress"]
-            return "chunks" in progress
+            return bool((await person.get(f"/v1/documents/{document}")).json()["data"]["status"] == "processing")
 
         await until(embedding)
         worker = up.child("worker")

@@ -6,7 +6,7 @@ import random
 import asyncpg
 import pytest
 
-from nexusrag.infra.database import Database, unreachable
+from nexusrag.infra.database import Database, Work, unreachable
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from tests.support.installation import Servers
 from tests.support.processes import database_proxy
@@ -15,11 +15,18 @@ from tests.support.queues import Queue
 SEES = "select current_setting('app.tenant'), current_user"
 
 
+async def seen_by(work: Work) -> tuple[str, str]:
+    """Tenant and role of the transaction."""
+    row = await work.raw.fetchrow(SEES)
+    assert row is not None
+    return row[0], row[1]
+
+
 async def test_a_transaction_acts_as_the_application_in_one_tenant(queue: Queue) -> None:
     async with queue.resources.get(Database).work("tenant-a") as work:
-        assert tuple(await work.raw.fetchrow(SEES)) == ("tenant-a", "nexusrag_app")
+        assert await seen_by(work) == ("tenant-a", "nexusrag_app")
     async with queue.resources.get(Database).work(None) as work:
-        assert tuple(await work.raw.fetchrow(SEES)) == ("", "nexusrag_app")
+        assert await seen_by(work) == ("", "nexusrag_app")
 
 
 @pytest.mark.parametrize("name", ["", "T", "a b", "a'; drop table jobs; --", "ä", "x" * 64, "a\n"])
@@ -36,7 +43,7 @@ async def test_what_an_earlier_user_of_the_connection_set_is_gone(servers: Serve
             await work.raw.execute("select set_config('app.tenant', 'tenant-a', false)")
             await work.raw.execute("set statement_timeout = 1")
         async with database.work(None) as work:
-            assert (await work.raw.fetchrow(SEES))[0] == ""
+            assert (await seen_by(work))[0] == ""
             assert await work.raw.fetchval("show statement_timeout") != "1ms"
     finally:
         await database.close()
@@ -51,7 +58,7 @@ async def test_a_cancel_storm_leaves_every_transaction_its_own_tenant(servers: S
         tenant = f"tenant-{number % 7}"
         async with database.work(tenant) as work:
             for _ in range(3):
-                seen = (await work.raw.fetchrow(SEES))[0]
+                seen = (await seen_by(work))[0]
                 if seen != tenant:
                     wrong.append((tenant, seen))
 

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from nexusrag.infra.database import Database
 from nexusrag.infra.jobs import Job, JobHandler
 from nexusrag.infra.redis import Redis
 from nexusrag.infra.runner import Runner
@@ -129,8 +128,9 @@ async def test_a_job_that_was_taken_away_is_stopped(queue: Queue) -> None:
         finally:
             stopped.set()
 
-    async with queue.running(JobHandler(kind=KIND, run=hold)):
+    async with queue.running(JobHandler(kind=KIND, run=hold)) as runner:
         job_id = await queue.put()
+        runner.ring()
         await started(queue, job_id)
         await queue.lose_lease(job_id)
         await asyncio.wait_for(stopped.wait(), 10)
@@ -143,8 +143,9 @@ async def test_a_stopping_worker_hands_back_what_it_cannot_finish_without_counti
     async def hold(job: Job) -> None:
         await asyncio.Event().wait()
 
-    async with queue.running(JobHandler(kind=KIND, run=hold), grace_s=0.1):
+    async with queue.running(JobHandler(kind=KIND, run=hold), grace_s=0.1) as runner:
         job_id = await queue.put()
+        runner.ring()
         await started(queue, job_id)
     row = await queue.row(job_id)
     assert (row["state"], row["attempt"], row["leased_until"]) == ("queued", 0, None)
@@ -176,13 +177,14 @@ async def test_a_failing_job_does_not_disturb_its_neighbours(queue: Queue) -> No
             await ended(queue, job_id, "failed" if place % 2 == 0 else "succeeded")
 
 
+@pytest.mark.slow
 async def test_the_worker_outlives_the_loss_of_its_database_connections(queue: Queue) -> None:
-    async with queue.running(QUICK):
+    async with queue.running(QUICK) as runner:
         await ended(queue, await queue.put())
         await queue.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'nexusrag'")
-        async with queue.resources.get(Database).work(None):
-            pass
-        await ended(queue, await queue.put())
+        job_id = await queue.put()
+        runner.ring()
+        await ended(queue, job_id)
 
 
 async def test_a_worker_shows_itself_while_it_works_and_is_gone_afterwards(queue: Queue) -> None:

@@ -42,9 +42,9 @@ async def ingest(job: Job) -> None:
     document_id: str = job.args["document_id"]
     async with job.work() as work:
         document = await documents.start(work, document_id)
-        if document is None:
-            raise PermanentFailure("The document or its corpus is gone.")
-        space_id = await _space(job, work, document)
+    if document is None:
+        raise PermanentFailure("The document or its corpus is gone.")
+    space_id = await _space(job, document)
     params = _params(job)
     parsed = await _parse(job, document, params)
     if not parsed.chunks:
@@ -159,12 +159,14 @@ async def _report(job: Job, document_id: str, seen: list[Progress]) -> None:
                 await documents.set_progress(work, document_id, {"pages": latest.pages or None, "pages_done": latest.pages_done})
 
 
-async def _space(job: Job, work: Work, document: Any) -> int:
+async def _space(job: Job, document: Any) -> int:
     """The corpus's space, claimed for this installation's model by its first document."""
     model = job.resources.get(Embedder).model  # type: ignore[type-abstract]  # the port is the key
     space_id, held = document["space_id"], document["space_model"]
     if space_id is None:
-        space_id, held = await corpora.claim_space(work, document["corpus_key"], model.name, model.dimensions)
+        # A transaction of its own: an upload locks the corpus first and the document then, so nobody may do it the other way round.
+        async with job.work() as work:
+            space_id, held = await corpora.claim_space(work, document["corpus_key"], model.name, model.dimensions)
     if held != model.name:
         raise PermanentFailure(f"{ErrorCode.EMBEDDING_DIMENSION_MISMATCH}: the corpus was indexed with {held}, not {model.name}.")
     found: int = space_id

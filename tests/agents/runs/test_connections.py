@@ -8,6 +8,7 @@ from tests.agents.scripted import asking, check_grammar, installation
 from tests.support.installation import Servers
 
 
+@pytest.mark.slow
 async def test_with_a_pool_of_one_many_runs_talk_at_once_and_others_are_served(servers: Servers) -> None:
     async with installation(servers, API_DB_POOL_SIZE="1", API_DB_MAX_OVERFLOW="0") as single:
         person, corpus = await single.asker()

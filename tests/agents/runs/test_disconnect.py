@@ -36,6 +36,7 @@ async def all_free(held: Installation, within_s: float = GRACE_S + 1) -> None:
     await until(free, within_s)
 
 
+@pytest.mark.slow
 async def test_a_run_goes_on_without_its_reader_and_is_cancelled_after_the_grace(narrow: Installation) -> None:
     person, corpus = await narrow.asker()
     async with asking(person, corpus, narrow.model.play("one ", asyncio.Event())) as stream:

@@ -50,6 +50,7 @@ async def test_the_request_id_of_the_client_is_the_one_of_every_event(scripted: 
         check_grammar(await stream.rest(), stream.response.headers["X-Request-Id"])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 async def test_whatever_the_model_says_comes_out_as_it_was_said(
@@ -66,7 +67,7 @@ async def test_whatever_the_model_says_comes_out_as_it_was_said(
     assert [event.data["data"]["delta"] for event in events if event.type == "token.delta"] == kept
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.text(), st.recursive(st.one_of(st.text(), st.integers(-(2**53), 2**53), st.none()), st.lists, max_leaves=8)))
 def test_another_parser_reads_what_we_frame(payload: dict[str, object]) -> None:
     decoder = httpx_sse._decoders.SSEDecoder()

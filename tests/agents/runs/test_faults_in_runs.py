@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
+from nexusrag.agents.runs.registry import RunRegistry
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.ids import new_id
 from nexusrag.providers.embeddings.fake import FakeEmbedder
@@ -37,7 +38,7 @@ async def test_an_embedder_that_fails(scripted: Installation, error: BaseExcepti
     person, corpus = await scripted.asker()
     resources = scripted.api.resources
     whole = resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
-    resources.put(Embedder, BrokenEmbedder(error))  # type: ignore[type-abstract,arg-type]  # the port is the key
+    resources.put(Embedder, BrokenEmbedder(error))
     try:
         events = await person.run(corpus, "Who is the lighthouse keeper?")
     finally:
@@ -122,7 +123,7 @@ async def test_a_database_lost_before_the_retrieval_ends_the_run_with_a_code(bro
             broken.lose_database()
             return await FakeEmbedder.embed(self, texts, urgent=urgent)  # type: ignore[arg-type]  # as its parent
 
-    resources.put(Embedder, Slow())  # type: ignore[type-abstract,arg-type]  # the port is the key
+    resources.put(Embedder, Slow())
     try:
         events = await person.run(corpus, "Who is the lighthouse keeper?")
     finally:
@@ -150,15 +151,54 @@ async def test_a_commit_whose_answer_is_lost_counts_as_what_it_is(broken: Broken
 
 async def test_a_flush_whose_answer_is_lost_does_not_spoil_the_journal(broken: Broken) -> None:
     person, corpus = await broken.installation.asker()
-    release, cut = asyncio.Event(), asyncio.Event()
+    go_on, release, cut = asyncio.Event(), asyncio.Event(), asyncio.Event()
     broken.proxy.cut_after = once_after(b"insert into run_events", cut)
-    async with asking(person, corpus, broken.installation.model.play("one ", release, "two [1].")) as stream:
-        await asyncio.wait_for(cut.wait(), 10)
-        release.set()
-        events = await stream.rest()
+    admin = await broken.installation.api.servers.admin()
+    try:
+        async with asking(person, corpus, broken.installation.model.play("one ", go_on, "two ", release, "three [1].")) as stream:
+            await asyncio.wait_for(cut.wait(), 10)
+            await stream.read(2)
+            go_on.set()
+
+            async def journalled() -> bool:
+                """The next flush brings along what the first one seemed to have lost."""
+                return bool(await admin.fetchval("select count(*) from run_events where run_id = $1", stream.run_id) >= 3)
+
+            await until(journalled, 5)
+            release.set()
+            events = await stream.rest()
+    finally:
+        await admin.close()
     check_grammar(events)
     assert events[-2].type == "message.final"
     assert (await person.get(f"/v1/runs/{stream.run_id}/events")).text == stream.text
+
+
+async def test_an_end_that_is_being_written_is_not_cancelled_any_more(scripted: Installation) -> None:
+    person, corpus = await scripted.asker()
+    release = asyncio.Event()
+    registry = scripted.api.resources.get(RunRegistry)
+    admin = await scripted.api.servers.admin()
+    try:
+        async with asking(person, corpus, scripted.model.play("one ", release, "two [1].")) as stream:
+            await stream.read(2)
+            live = registry.get(stream.run_id)
+            assert live is not None
+            async with admin.transaction():
+                await admin.execute("select 1 from runs where id = $1 for update", stream.run_id)
+                release.set()
+
+                async def closing() -> bool:
+                    return live.closing
+
+                await until(closing)
+                registry.stop(live, ErrorCode.RUN_CANCELLED)
+            events = await stream.rest()
+    finally:
+        await admin.close()
+    check_grammar(events)
+    assert events[-2].type == "message.final"
+    assert (await scripted.receipt(person, stream.run_id))["state"] == "succeeded"
 
 
 @pytest.mark.slow
@@ -201,6 +241,7 @@ async def test_an_end_that_cannot_be_written_is_shown_all_the_same(servers: Serv
         assert code_of(events) == "INTERNAL_ERROR"
 
 
+@pytest.mark.slow
 async def test_cancelling_at_any_moment_leaves_a_whole_stream(scripted: Installation) -> None:
     """A cancel may fall into the very moment in which the run ends."""
     person, corpus = await scripted.asker()

@@ -83,6 +83,7 @@ async def test_a_stream_that_was_cut_goes_on_in_another_process(scripted: Instal
     assert accepted.type == "request.accepted"
 
 
+@pytest.mark.slow
 async def test_an_id_that_leads_nowhere_is_answered_without_a_hint(scripted: Installation) -> None:
     person, corpus = await scripted.asker()
     events = await person.run(corpus, "Who is the lighthouse keeper?")
@@ -125,6 +126,7 @@ async def test_a_place_that_the_run_never_reached_is_refused_in_another_process_
         assert is_refusal(second.text)
 
 
+@pytest.mark.slow
 async def test_nobody_else_gets_anything(scripted: Installation) -> None:
     person, corpus = await scripted.asker()
     colleague = await scripted.api.person("admin", person.tenant)

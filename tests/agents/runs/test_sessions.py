@@ -81,6 +81,7 @@ async def test_another_session_sees_nothing_of_it(scripted: Installation) -> Non
     assert [message.role for message in scripted.model.prompts[-1].messages] == ["system", "user"]
 
 
+@pytest.mark.slow
 async def test_runs_at_once_in_one_session_do_not_interleave_what_was_said(scripted: Installation) -> None:
     person, corpus = await scripted.asker()
     session, release = new_id("s"), asyncio.Event()
