@@ -63,9 +63,11 @@ class Runner:
         finally:
             tasks[0].cancel()
             await self._drain()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            pending = set(tasks)
+            while pending:  # a library may swallow a cancellation that meets a time limit of its own: ask again
+                for task in pending:
+                    task.cancel()
+                _, pending = await asyncio.wait(pending, timeout=1)
             await self._leave()
 
     def ring(self) -> None:
