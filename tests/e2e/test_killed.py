@@ -55,19 +55,21 @@ async def test_a_killed_worker_has_its_job_running_again_within_15_s(home: Home)
         corpus = await person.corpus()
         # The model stands still, so that the worker dies in the middle of embedding, however fast the machine.
         model = await until(lambda: embedding_process(home))
-        os.kill(model, signal.SIGSTOP)
-        document = await person.text(corpus, story(1), wait=False)
 
         async def embedding() -> bool:
             return bool((await person.get(f"/v1/documents/{document}")).json()["data"]["status"] == "processing")
 
-        await until(embedding)
-        worker = up.child("worker")
-        (before,) = await home.sql(
-            "select id, epoch, clock_timestamp() as now from jobs where kind = 'document.ingest' and state = 'running'"
-        )
-        os.kill(worker, signal.SIGKILL)
-        os.kill(model, signal.SIGCONT)
+        os.kill(model, signal.SIGSTOP)
+        try:
+            document = await person.text(corpus, story(1), wait=False)
+            await until(embedding)
+            worker = up.child("worker")
+            (before,) = await home.sql(
+                "select id, epoch, clock_timestamp() as now from jobs where kind = 'document.ingest' and state = 'running'"
+            )
+            os.kill(worker, signal.SIGKILL)
+        finally:  # the home is shared: a model left standing would fail the tests after this one
+            os.kill(model, signal.SIGCONT)
         assert (await person.settled(document, 90))["status"] == "succeeded"
         (job,) = await home.sql(
             "select *, extract(epoch from started_at - $1)::float8 as delay from jobs where id = $2", before["now"], before["id"]
