@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,8 +114,13 @@ class Up:
 
     def child(self, command: str) -> int:
         """The pid of its process `api` or `worker`."""
-        (pid,) = [child.pid for child in self.process.children() if command in child.cmdline() and "nexusrag.cli.main" in child.cmdline()]
-        return int(pid)
+        (pid,) = [pid for pid, line in self._children() if command in line and "nexusrag.cli.main" in line]
+        return pid
+
+    def _children(self) -> Iterator[tuple[int, list[str]]]:
+        for child in self.process.children():
+            with suppress(psutil.Error):  # one that has ended and was not waited for yet
+                yield int(child.pid), child.cmdline()
 
     async def stop(self, number: signal.Signals = signal.SIGTERM, within_s: float = 60) -> int:
         """Ask it to end; its exit code."""
