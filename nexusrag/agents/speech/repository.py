@@ -19,9 +19,12 @@ async def insert(work: Work, audio_id: str, run_id: str, blob_id: str, mime: str
 
 
 async def load(call: CallContext, audio_id: str) -> Any:
-    """The tenant's audio file, or not found."""
+    """The audio file of a run of the caller's own, or not found."""
     call.resource_id = audio_id
-    row = await call.db.raw.fetchrow("select id, blob_id, mime from audio_files where tenant_id = $1 and id = $2", call.tenant_id, audio_id)
+    row = await call.db.raw.fetchrow(
+        "select a.id, a.blob_id, a.mime from audio_files a join runs r on r.tenant_id = a.tenant_id and r.id = a.run_id "
+        "where a.tenant_id = $1 and a.id = $2 and r.user_id = $3", call.tenant_id, audio_id, call.principal.subject_id,
+    )  # fmt: skip
     if row is None:
         raise not_found("audio file")
     return row

@@ -14,9 +14,10 @@ from nexusrag.web.router import Router
 router = Router("audio", tag="Speech")
 
 
-@router.get("/{audio_id}.mp3", gate=gates.READ)
+@router.get("/{audio_id}.mp3", gate=gates.READ, media_type="audio/mpeg")
 async def get_audio(call: Call, audio: Loaded[Any]) -> Response:
     """The spoken answer of a run of the caller's tenant."""
+    await call.end_work()  # nothing holds a connection while a file is read
     chunks = call.of(BlobStore).read(call.tenant_id, audio["blob_id"])
     first = await anext(chunks, b"")  # a file that is gone or damaged is an error, not a broken stream
     return StreamingResponse(_whole(first, chunks), media_type=audio["mime"], headers={"Cache-Control": "private, max-age=3600"})

@@ -23,11 +23,15 @@ class Speaker:
     async def speak(self, tenant_id: str, run_id: str, text: str) -> tuple[str, dict[str, Any]]:
         """The event to send: audio.ready with the file's URL, or audio.error with a code."""
         audio_id = unguessable_id("audio")
+        blobs, database = self._resources.get(BlobStore), self._resources.get(Database)
         try:
             spoken = await self._speech.speak(text)
-            await self._resources.get(BlobStore).put(tenant_id, audio_id, _one(spoken))
-            async with self._resources.get(Database).work(tenant_id) as work:
-                await repository.insert(work, audio_id, run_id, audio_id, self._speech.mime)
+            async with database.work(tenant_id) as work:
+                reserved = await blobs.reserve(work)
+            await blobs.put(reserved, _one(spoken))
+            async with database.work(tenant_id) as work:
+                await blobs.keep(work, reserved)
+                await repository.insert(work, audio_id, run_id, reserved.blob_id, self._speech.mime)
         except ApiError as error:
             return "audio.error", {"code": error.code.value, "message": error.message}
         base = self._resources.get(Settings).speech.audio_base_url.rstrip("/").removesuffix("/v1")

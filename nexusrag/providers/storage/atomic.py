@@ -15,6 +15,10 @@ class AtomicFile:
         self._temporary = temporary
         self._fd = -1
 
+    @property
+    def is_open(self) -> bool:
+        return self._fd >= 0
+
     def open(self) -> int:
         """Create the file and return its descriptor."""
         self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -38,7 +42,7 @@ class AtomicFile:
 
     def discard(self) -> None:
         """Leave nothing behind; harmless after `place`."""
-        if self._fd >= 0:
+        if self.is_open:
             with contextlib.suppress(FileNotFoundError):
                 self._temporary.unlink()
             os.close(self._fd)

@@ -1,7 +1,7 @@
 """Objects as files `<root>/objects/<2 hex>/<62 hex>`, the SHA-256 of the key: no key can name another place.
 
-A write goes to `<root>/partial` and is renamed. Writers lock their partial file, so that opening the store can tell what a
-crash left behind from what another process is writing.
+A write goes to `<root>/partial` and is renamed. Writers lock their partial file, so that whoever cleans up, when the store is
+opened or a key is cleared, can tell what a crash left behind from what is being written.
 """
 
 import contextlib
@@ -47,9 +47,8 @@ class DirectoryStorage:
         file = AtomicFile(self._partial / secrets.token_hex(16))
         size = 0
         try:
-            await self._run(partial(self._create, file))
             async for piece in pieces(chunks):
-                await self._run(partial(file.write, piece))
+                await self._run(partial(self._append, file, piece))
                 size += len(piece)
             await self._run(partial(self._commit, file, path))
         except BaseException:
@@ -72,6 +71,10 @@ class DirectoryStorage:
 
     async def delete(self, key: str) -> None:
         await self._run(partial(self._path(key).unlink, missing_ok=True))
+
+    async def clear(self, key: str) -> None:
+        await self.delete(key)
+        await self._run(self._remove_leftovers)
 
     async def exists(self, key: str) -> bool:
         return await self._run(self._path(key).is_file)
@@ -98,7 +101,14 @@ class DirectoryStorage:
         with self._partial_lock(fcntl.LOCK_SH):
             fcntl.flock(file.open(), fcntl.LOCK_EX)
 
+    def _append(self, file: AtomicFile, piece: bytes) -> None:
+        if not file.is_open:  # with the first piece: most objects have one, and each hop to a thread costs
+            self._create(file)
+        file.write(piece)
+
     def _commit(self, file: AtomicFile, path: Path) -> None:
+        if not file.is_open:  # an empty object
+            self._create(file)
         try:
             path.parent.mkdir(mode=0o700)
             sync_directory(self._objects)

@@ -33,6 +33,10 @@ class Storage(Protocol):
         """Remove the object; nothing happens when there is none."""
         ...
 
+    async def clear(self, key: str) -> None:
+        """`delete`, and remove what writers that died left of the object; for a key that nobody writes any more."""
+        ...
+
     async def exists(self, key: str) -> bool: ...
 
     async def size(self, key: str) -> int:

@@ -71,6 +71,12 @@ class S3Storage:
     async def delete(self, key: str) -> None:
         await self._call("delete_object", **self._place(key))
 
+    async def clear(self, key: str) -> None:
+        try:
+            await self._run(partial(_abort_all, self._connected, self._place(key)))
+        finally:
+            await self.delete(key)
+
     async def exists(self, key: str) -> bool:
         try:
             await self.size(key)
@@ -139,6 +145,15 @@ class _Upload:
     def abort(self) -> None:
         if "UploadId" in self._place:
             self._client.abort_multipart_upload(**self._place)
+
+
+def _abort_all(connected: Callable[[], Any], place: dict[str, str]) -> None:
+    """Abort the multipart uploads of one key: their parts are seen by no listing of objects."""
+    client = connected()
+    pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=place["Bucket"], Prefix=place["Key"])
+    begun = [upload["UploadId"] for page in pages for upload in page.get("Uploads", ()) if upload["Key"] == place["Key"]]
+    for upload_id in begun:
+        client.abort_multipart_upload(**place, UploadId=upload_id)
 
 
 def _unavailable() -> ApiError:

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from nexusrag.infra.jobs import JobHandler
 from nexusrag.infra.resources import Resources
-from nexusrag.security.crypto.store import BlobStore, open_blob_store
+from nexusrag.security.crypto import jobs
+from nexusrag.security.crypto.store import ABANDONED, REMOVE, BlobStore, open_blob_store
 from nexusrag.settings import Settings
 from nexusrag.web.domain import Domain
 
@@ -16,4 +18,9 @@ async def _blobs(resources: Resources) -> AsyncIterator[None]:
     yield
 
 
-domain = Domain(name="crypto", wing="security", opens=(_blobs,))
+domain = Domain(
+    name="crypto",
+    wing="security",
+    jobs=(JobHandler(kind=REMOVE, run=jobs.remove), JobHandler(kind=ABANDONED, run=jobs.clear_abandoned)),
+    opens=(_blobs,),
+)

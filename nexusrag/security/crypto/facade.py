@@ -1,5 +1,5 @@
 """What other domains may use of encryption: the store of files."""
 
-from nexusrag.security.crypto.store import BlobStore, StoredBlob
+from nexusrag.security.crypto.store import BlobStore, Reserved, StoredBlob
 
-__all__ = ["BlobStore", "StoredBlob"]
+__all__ = ["BlobStore", "Reserved", "StoredBlob"]

@@ -5,7 +5,7 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -52,10 +52,13 @@ async def test_a_missing_object_is_not_found_and_deleting_it_is_fine(storage: Di
         assert missing.value.code is ErrorCode.NOT_FOUND
 
 
-async def test_delete_removes_the_object_alone(storage: DirectoryStorage) -> None:
+@pytest.mark.parametrize("remove", [DirectoryStorage.delete, DirectoryStorage.clear])
+async def test_removing_removes_the_object_alone(
+    storage: DirectoryStorage, remove: Callable[[DirectoryStorage, str], Awaitable[None]]
+) -> None:
     await storage.put("t1/a", stream(b"a"))
     await storage.put("t1/b", stream(b"b"))
-    await storage.delete("t1/a")
+    await remove(storage, "t1/a")
     assert not await storage.exists("t1/a")
     assert await content(storage, "t1/b") == b"b"
 
@@ -150,7 +153,7 @@ async def test_a_cancel_in_any_step_leaves_a_whole_object_or_none(storage: Direc
         if not writing.cancelled():
             break
     assert not writing.cancelled()
-    assert step == 6  # create, three writes, commit: each was cancelled once
+    assert step == 5  # three writes, the first with the creation, and the commit: each was cancelled once
     assert not files(tmp_path)
 
 
@@ -182,7 +185,18 @@ async def test_a_reader_keeps_its_object_while_it_is_replaced_and_deleted(storag
     assert got + b"".join([part async for part in reader]) == old
 
 
-async def test_opening_removes_what_a_crash_left_and_spares_a_living_writer(storage: DirectoryStorage, tmp_path: Path) -> None:
+async def opened(storage: DirectoryStorage) -> None:
+    DirectoryStorage(storage._objects.parent)
+
+
+async def cleared(storage: DirectoryStorage) -> None:
+    await storage.clear("t1/other")
+
+
+@pytest.mark.parametrize("cleaning", [opened, cleared])
+async def test_cleaning_removes_what_a_crash_left_and_spares_a_living_writer(
+    storage: DirectoryStorage, tmp_path: Path, cleaning: Callable[[DirectoryStorage], Awaitable[None]]
+) -> None:
     partial = tmp_path / "blobs" / "partial"
     (partial / "left-by-a-crash").write_bytes(b"x" * 100)
     half, whole = asyncio.Event(), asyncio.Event()
@@ -195,7 +209,7 @@ async def test_opening_removes_what_a_crash_left_and_spares_a_living_writer(stor
 
     writing = asyncio.create_task(storage.put("t1/a", slow()))
     await half.wait()
-    DirectoryStorage(tmp_path / "blobs")
+    await cleaning(storage)
     assert len(list(partial.iterdir())) == 1
     whole.set()
     assert await writing == PIECE + 3

@@ -80,6 +80,20 @@ async def test_delete_removes_the_object(storage: S3Storage) -> None:
     assert not await storage.exists("t1/a")
 
 
+async def test_clearing_a_key_removes_the_object_and_the_uploads_that_a_dead_writer_left(
+    storage: S3Storage, client: Any, bucket: str
+) -> None:
+    await storage.put("t1/a", stream(b"a"))
+    for key in ("t1/a", "t1/a", "t1/ab"):
+        begun = client.create_multipart_upload(Bucket=bucket, Key=f"rag/files/{key}")
+        client.upload_part(Bucket=bucket, Key=f"rag/files/{key}", UploadId=begun["UploadId"], PartNumber=1, Body=b"part")
+    await storage.clear("t1/a")
+    assert not await storage.exists("t1/a")
+    left = [upload["Key"] for upload in client.list_multipart_uploads(Bucket=bucket)["Uploads"]]
+    assert left == ["rag/files/t1/ab"]
+    await storage.clear("t1/none")
+
+
 async def test_keys_outside_the_rule_are_refused(storage: S3Storage) -> None:
     with pytest.raises(ApiError) as refused:
         await storage.put("../x", stream(b"x"))
