@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from types import FrameType
 
 import uvicorn
@@ -22,9 +23,10 @@ class Protocol(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """A server whose signals are handled by whoever runs it."""
+    """A server whose signals are handled by whoever runs it, and whose streams have an end when it stops."""
 
     def __init__(self, app: FastAPI, settings: Settings, *, fd: int | None = None) -> None:
+        self._app = app
         super().__init__(
             uvicorn.Config(
                 app,
@@ -44,6 +46,18 @@ class Server(uvicorn.Server):
                 h11_max_incomplete_event_size=None,
             )
         )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Nothing new is accepted; what clients wait for is ended while their connections still stand: the limit would cut them."""
+        draining = asyncio.create_task(self._drain())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            draining.cancel()
+            await asyncio.gather(draining, return_exceptions=True)
+
+    async def _drain(self) -> None:
+        await asyncio.gather(*(drain(self._app.state.resources) for drain in self._app.state.drains))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A SIGTERM that was obeyed is not raised again, as uvicorn would: whoever runs the server has servers of its own to stop."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from nexusrag.agents.runs.live import MAX_SEQ
 from nexusrag.inference.gateway.facade import Gateway
 from nexusrag.kernel.ids import new_id
 from nexusrag.providers.llm.port import Delta, Prompt, Usage, estimated_usage
@@ -169,8 +170,8 @@ async def following(person: Person, run_id: str, after: str | None, base_url: st
         yield Stream(response)
 
 
-def check_grammar(events: list[Event], request_id: str | None = None) -> None:
-    """What holds for every stream of a run, whatever happened in it."""
+def check_grammar(events: list[Event], request_id: str | None = None, *, closed_by_reaper: bool = False) -> None:
+    """What holds for every stream of a run, whatever happened in it. Numbers rise by one, but for an end that the reaper wrote."""
     types = [event.type for event in events]
     assert types[0] == "request.accepted"
     assert types[-1] == "done"
@@ -189,8 +190,12 @@ def check_grammar(events: list[Event], request_id: str | None = None) -> None:
         assert spoken.count("error") == 1
     assert set(spoken) <= {"debug.retrieval", "token.delta", "message.final", "audio.ready", "audio.error", "error"}
     run_id = events[0].data["data"]["run_id"]
-    assert [event.id for event in events] == [f"{run_id}.{seq}" for seq in range(1, len(events) + 1)]
-    assert [event.data["seq"] for event in events] == list(range(1, len(events) + 1))
+    numbers = [event.data["seq"] for event in events]
+    if closed_by_reaper:
+        assert numbers == [*range(1, len(events) - 1), MAX_SEQ - 1, MAX_SEQ]
+    else:
+        assert numbers == list(range(1, len(events) + 1))
+    assert [event.id for event in events] == [f"{run_id}.{number}" for number in numbers]
     (one,) = {event.data["request_id"] for event in events}
     assert request_id in (None, one)
 

@@ -3,10 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from nexusrag.agents.runs import reaper, repository, routes
+from nexusrag.agents.runs import reaper, repository, routes, service
 from nexusrag.agents.runs.registry import RunRegistry
+from nexusrag.agents.runs.revocation import Revocations
 from nexusrag.infra.resources import Resources
-from nexusrag.kernel.actions import Resource
+from nexusrag.kernel.actions import Action, Resource
 from nexusrag.web.domain import Cron, Domain
 
 
@@ -15,11 +16,17 @@ async def _registry(resources: Resources) -> AsyncIterator[None]:
     # Also here, not only by the workers' cron: an installation may have slept for weeks.
     await reaper.roll_partitions(resources)
     registry = resources.put(RunRegistry, RunRegistry(resources))
+    revocations = resources.put(Revocations, Revocations(resources))
     registry.start()
     try:
         yield
     finally:
         await registry.close()
+        await revocations.close()
+
+
+async def _drain(resources: Resources) -> None:
+    await resources.get(RunRegistry).drain()
 
 
 domain = Domain(
@@ -27,9 +34,11 @@ domain = Domain(
     wing="agents",
     routers=(routes.run_router, routes.runs_router),
     loaders={Resource.RUN: repository.load},
+    describes={Resource.RUN: service.describe_run, Action.RUNS_CREATE: service.describe_asked},
     crons=(
         Cron(name="close abandoned runs", every_s=2, run=reaper.close_abandoned),
         Cron(name="roll partitions", every_s=3600, run=reaper.roll_partitions),
     ),
     opens=(_registry,),
+    drains=(_drain,),
 )

@@ -10,6 +10,7 @@ import structlog
 from nexusrag.agents.runs import prompts, repository
 from nexusrag.agents.runs.context import RunContext, RunState
 from nexusrag.agents.runs.live import LiveRun, RunLost, channel
+from nexusrag.agents.runs.revocation import REVOKED
 from nexusrag.agents.speech.facade import Speaker
 from nexusrag.inference.gateway.facade import Gateway
 from nexusrag.infra.database import Database
@@ -19,6 +20,11 @@ from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.knowledge.retrieval.facade import Passage
 
 log = structlog.get_logger(__name__)
+_STATES = {
+    ErrorCode.RUN_CANCELLED: "cancelled",
+    ErrorCode.AUTH_REVOKED_KEY: "cancelled",
+    ErrorCode.RUN_INTERRUPTED: "interrupted",
+}
 
 
 async def succeed(context: RunContext, state: RunState) -> None:
@@ -46,15 +52,22 @@ async def succeed(context: RunContext, state: RunState) -> None:
 
 
 async def fail(context: RunContext, error: BaseException) -> None:
-    """Something broke or the run was stopped: error with its code, then done, to readers and journal alike."""
+    """Something broke or the run was stopped: error with its code, then done, to readers and journal alike.
+
+    A run that is over already, or another process's, has its end in the journal: readers go on there. It may be our own end, if
+    the answer to its commit was lost on the way.
+    """
     live = context.live
+    if live.lost or isinstance(error, RunLost):
+        live.lost = True
+        return
     code, message = _told(live, error)
-    state = {ErrorCode.RUN_CANCELLED: "cancelled", ErrorCode.RUN_INTERRUPTED: "interrupted"}.get(code, "failed")
+    state = _STATES.get(code, "failed")
     events = [("error", {"code": code.value, "message": message}), ("done", {})]
     try:
         await _close(context, state, events, context.receipt, error_code=code.value)
     except RunLost:
-        await _show_what_stands(live)
+        live.lost = True
     except (ApiError, asyncpg.PostgresError) as failure:
         # The database is away: readers get their end now, the reaper closes the journal later.
         log.warning("run.end_unwritten", run=live.run_id, error=type(failure).__name__)
@@ -123,26 +136,12 @@ async def _close(
         await live.resources.get(Redis).publish(channel(live.run_id))
 
 
-async def _show_what_stands(live: LiveRun) -> None:
-    """The run is over already: by our own hand, if the answer to a commit was lost on its way. Then the journal holds our end."""
-    try:
-        async with live.resources.get(Database).work(live.principal.tenant_id) as work:
-            run = await repository.find(work, live.run_id)
-            if run is None or run["epoch"] != live.epoch:
-                live.lost = True
-                return
-            events = await repository.events_after(work, live.run_id, run["day"], live.next_seq - 1)
-    except (ApiError, asyncpg.PostgresError) as failure:
-        log.warning("run.end_unseen", run=live.run_id, error=type(failure).__name__)
-        return
-    live.show_written([text for _, text in events], done=True)
-
-
 def _told(live: LiveRun, error: BaseException) -> tuple[ErrorCode, str]:
     if isinstance(error, asyncio.CancelledError):
         code = ErrorCode(live.cancel_code) if live.cancel_code else ErrorCode.RUN_INTERRUPTED
         return code, {
             ErrorCode.RUN_CANCELLED: "The run was cancelled.",
+            ErrorCode.AUTH_REVOKED_KEY: REVOKED,
             ErrorCode.RUN_INTERRUPTED: "The process that ran it was stopped; ask again.",
         }[code]
     if isinstance(error, ApiError):

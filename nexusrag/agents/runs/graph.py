@@ -37,7 +37,7 @@ async def retrieve(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     resources, settings = live.resources, live.resources.get(Settings)
     vector = await retrieval.embed_question(resources, state["question"])
     async with resources.get(Database).work(live.principal.tenant_id, options=retrieval.options(settings)) as work:
-        found = await retrieval.search(resources, work, live.principal, context.where, state["question"], vector, context.top_k)
+        found = await retrieval.search(resources, work, live.caller, context.where, state["question"], vector, context.top_k)
     live.document_ids = sorted({passage.document_id for passage in found.passages})
     context.mark("retrieved")
     if settings.runtime.debug_events:

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from nexusrag.access.policies.facade import Caller
 from nexusrag.agents.runs import repository
 from nexusrag.infra.bulkheads import Slot
 from nexusrag.infra.database import Database
@@ -15,16 +16,24 @@ from nexusrag.infra.redis import Redis
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel import clock
 from nexusrag.kernel.errors import ApiError
-from nexusrag.kernel.principal import Principal
 from nexusrag.web.sse import frame
 
 log = structlog.get_logger(__name__)
 FLUSH_AFTER_S = 0.25
 FLUSH_AT_BYTES = 4096
+# The longest number that an event id carries. A process keeps the frames of its runs in memory, so none ever counts this far: events
+# that are numbered from here on stand behind whatever a process that went away may have shown.
+MAX_SEQ = 999_999_999
 
 
 class RunLost(Exception):
-    """Another process has taken the run over; this one must not write to it."""
+    """The run is another process's, or over; this one must not write to it."""
+
+
+def render(run_id: str, request_id: str, session_id: str | None, seq: int, event: str, data: dict[str, Any]) -> str:
+    """One event of a run as it goes over the wire and into the journal."""
+    payload = {"type": event, "request_id": request_id, "session_id": session_id, "seq": seq, "data": data}
+    return frame(event, f"{run_id}.{seq}", payload)
 
 
 def channel(run_id: str) -> str:
@@ -35,17 +44,17 @@ def channel(run_id: str) -> str:
 class LiveRun:
     """Events are numbered from 1 and kept until the run is over, so that any number of readers can follow at their own pace."""
 
-    def __init__(
-        self, resources: Resources, principal: Principal, *, run_id: str, session_id: str, request_id: str, slot: Slot | None
-    ) -> None:
+    def __init__(self, resources: Resources, caller: Caller, *, run_id: str, session_id: str, request_id: str, slot: Slot | None) -> None:
         self.resources = resources
-        self.principal = principal
+        self.caller = caller
+        self.principal = caller.principal
         self.run_id = run_id
         self.session_id = session_id
         self.request_id = request_id
         self.epoch = 1
         self.slot = slot
-        self.done = False
+        self.done = False  # readers have been shown its end
+        self.lost = False  # its end is in the journal, or will be: this process has none to show
         self.closing = False  # its end is being written, and comes whatever is asked for now
         self.document_ids: list[str] | None = None
         self.readers = 0
@@ -60,7 +69,6 @@ class LiveRun:
         self._flusher: asyncio.TimerHandle | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._flush_lock = asyncio.Lock()
-        self.lost = False
         self.journalled = False
         self.last_event_at = monotonic()
 
@@ -119,8 +127,8 @@ class LiveRun:
             if not pending:
                 return
             try:
-                async with self.resources.get(Database).work(self.principal.tenant_id) as work:
-                    mine = await repository.append(work, self.run_id, self.epoch, pending, documents)
+                async with self.resources.get(Database).work(None) as work:  # the statement enters the tenant itself
+                    mine = await repository.append(work, self.principal.tenant_id, self.run_id, self.epoch, pending, documents)
             except BaseException:
                 self._pending[:0] = pending  # not written: the next flush takes them along
                 raise
@@ -152,12 +160,13 @@ class LiveRun:
                 self._grown.clear()
                 await self._grown.wait()
 
-    def wake_readers(self) -> None:
+    def leave(self) -> None:
+        """Nothing more comes from this process: readers who have not seen the end find it in the journal."""
+        self.lost = not self.done
         self._grown.set()
 
     def _render(self, seq: int, event: str, data: dict[str, Any]) -> str:
-        payload = {"type": event, "request_id": self.request_id, "session_id": self.session_id, "seq": seq, "data": data}
-        return frame(event, f"{self.run_id}.{seq}", payload)
+        return render(self.run_id, self.request_id, self.session_id, seq, event, data)
 
     def _show(self, texts: list[str]) -> None:
         self._frames.extend(text.encode() for text in texts)

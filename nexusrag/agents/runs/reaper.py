@@ -1,15 +1,14 @@
-"""Closes the journals of runs whose process went away: error RUN_INTERRUPTED, then done."""
+"""Closes the journals of runs whose process went away: error RUN_INTERRUPTED, then done, numbered behind all it may have shown."""
 
 import structlog
 
 from nexusrag.agents.runs import repository
-from nexusrag.agents.runs.live import channel
+from nexusrag.agents.runs.live import MAX_SEQ, channel, render
 from nexusrag.infra.database import Database
 from nexusrag.infra.metrics import RUNS
 from nexusrag.infra.redis import Redis
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel.errors import ErrorCode
-from nexusrag.web.sse import frame
 
 log = structlog.get_logger(__name__)
 _BATCH = 50
@@ -19,17 +18,16 @@ async def close_abandoned(resources: Resources) -> None:
     """Take over what nobody renews and write its end. Raising the epoch keeps a process that wakes up from writing on."""
     database = resources.get(Database)
     async with database.work(None) as work:
-        rows = await work.raw.fetch("select * from runs_take_abandoned('reaper', $1, interval '10 s')", _BATCH)
+        rows = await repository.take_abandoned(work, _BATCH)
     for row in rows:
         async with database.work(row["tenant_id"]) as work:
             run = await repository.find(work, row["id"])
             if run is None or run["state"] != "running" or run["epoch"] != row["epoch"]:
                 continue
-            seq = await repository.last_seq(work, row["id"], run["day"])
             told = {"code": ErrorCode.RUN_INTERRUPTED.value, "message": "The process that ran it went away; ask again."}
             events = [
-                (number, _frame(row["id"], run["request_id"], run["session_id"], number, event, data))
-                for number, (event, data) in enumerate([("error", told), ("done", {})], seq + 1)
+                (seq, render(row["id"], run["request_id"], run["session_id"], seq, event, data))
+                for seq, event, data in ((MAX_SEQ - 1, "error", told), (MAX_SEQ, "done", {}))
             ]
             await repository.finish(
                 work,
@@ -45,10 +43,6 @@ async def close_abandoned(resources: Resources) -> None:
         RUNS.labels("interrupted").inc()
         log.warning("run.interrupted", run=row["id"])
         await resources.get(Redis).publish(channel(row["id"]))
-
-
-def _frame(run_id: str, request_id: str, session_id: str, seq: int, event: str, data: dict[str, str]) -> str:
-    return frame(event, f"{run_id}.{seq}", {"type": event, "request_id": request_id, "session_id": session_id, "seq": seq, "data": data})
 
 
 async def roll_partitions(resources: Resources) -> None:

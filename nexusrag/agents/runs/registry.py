@@ -1,12 +1,14 @@
 """The runs of this process: their leases, their readers, and what happens to those that nobody reads."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 
 import asyncpg
 import structlog
 
+from nexusrag.agents.runs import repository
 from nexusrag.agents.runs.live import LiveRun
 from nexusrag.infra.bulkheads import Bulkheads
 from nexusrag.infra.changes import Changes
@@ -16,10 +18,14 @@ from nexusrag.infra.metrics import RUNS_ACTIVE
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.ids import new_id
+from nexusrag.kernel.principal import Principal
 from nexusrag.settings import Settings
 
 log = structlog.get_logger(__name__)
 CANCEL = "run_cancel"
+READERS_MAX = 16  # of one run in one process: it is one person's, who has no more windows. Each costs a connection, or polls.
+_FINISH_S = 4.0  # what a stopping process gives its runs: half of the time that the server gives their connections
+_END_S = 3.0  # longest wait for ends to be written
 
 
 class RunRegistry:
@@ -34,19 +40,25 @@ class RunRegistry:
         self._live: dict[str, LiveRun] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._loops: list[asyncio.Task[None]] = []
+        self._followers: Counter[tuple[str, str, str]] = Counter()
+        self._finish_by: float | None = None
         resources.get(Bulkheads)["run"].make_room = self._make_room
         resources.get(Changes).on(CANCEL, self.cancel_asked, dropped=lambda: None)
 
     def start(self) -> None:
         self._loops = [asyncio.create_task(self._renew()), asyncio.create_task(self._beat())]
 
-    async def close(self) -> None:
-        """Stop what runs with RUN_INTERRUPTED, so that readers and journals get their end."""
+    async def drain(self) -> None:
+        """The process stops: runs have a few seconds to finish, then end with RUN_INTERRUPTED, and new ones at once."""
+        if self._finish_by is None:
+            self._finish_by = monotonic() + _FINISH_S
+        await self._ended(self._finish_by - monotonic())
         for live in list(self._live.values()):
             self.stop(live, ErrorCode.RUN_INTERRUPTED)
-        tasks = [live.task for live in self._live.values() if live.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=5)
+        await self._ended(_END_S)
+
+    async def close(self) -> None:
+        await self.drain()
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
@@ -60,9 +72,15 @@ class RunRegistry:
         self._live[live.run_id] = live
         RUNS_ACTIVE.set(len(self._live))
         task.add_done_callback(lambda ended: self._over(live, ended))
+        if self._finish_by is not None:
+            self.stop(live, ErrorCode.RUN_INTERRUPTED)
 
     def read_by(self, live: LiveRun) -> Callable[[], None]:
-        """Count one more reader; the returned function says that it is gone, and a run without readers counts as abandoned."""
+        """Count one more reader; the returned function says that it is gone, and a run without readers counts as abandoned.
+
+        Raises SERVICE_BUSY beyond READERS_MAX.
+        """
+        _refuse_beyond_limit(live.readers)
         live.readers += 1
         live.abandoned_at = None
         timer = self._timers.pop(live.run_id, None)
@@ -75,11 +93,28 @@ class RunRegistry:
 
         return gone
 
+    def follow(self, principal: Principal, run_id: str) -> Callable[[], None]:
+        """Count one more reader of a journal, whatever stands in it; the returned function says that it is gone.
+
+        Raises SERVICE_BUSY beyond READERS_MAX.
+        """
+        key = (principal.tenant_id, principal.subject_id, run_id)
+        _refuse_beyond_limit(self._followers[key])
+        self._followers[key] += 1
+
+        def gone() -> None:
+            self._followers[key] -= 1
+            if not self._followers[key]:
+                del self._followers[key]
+
+        return gone
+
     def stop(self, live: LiveRun, code: ErrorCode) -> None:
         """End the run with this code; the model stops at once."""
         if live.task is not None and not live.done and not live.closing and live.cancel_code is None:
             live.cancel_code = code.value
-            live.task.cancel()
+            if live.next_seq > 1:  # a task cancelled before its first step would take none, and write no end: it looks by itself
+                live.task.cancel()
 
     def cancel_asked(self, run_id: str) -> None:
         live = self._live.get(run_id)
@@ -110,9 +145,13 @@ class RunRegistry:
         if timer is not None:
             timer.cancel()
         self._free(live)
-        live.done = True
-        live.wake_readers()
+        live.leave()
         RUNS_ACTIVE.set(len(self._live))
+
+    async def _ended(self, within_s: float) -> None:
+        tasks = [live.task for live in self._live.values() if live.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=max(within_s, 0))
 
     def _free(self, live: LiveRun) -> None:
         if live.slot is not None:
@@ -127,11 +166,10 @@ class RunRegistry:
                 continue
             try:
                 async with self._resources.get(Database).work(None) as work:
-                    rows = await work.raw.fetch("select * from runs_renew($1, $2, interval '10 s')", ids, self.process)
+                    held = await repository.renew(work, ids, self.process)
             except (ApiError, asyncpg.PostgresError) as error:
                 log.warning("runs.not_renewed", error=type(error).__name__)
                 continue
-            held = {row["id"]: row["cancel_requested"] for row in rows}
             for run_id in ids:
                 live = self._live.get(run_id)
                 if live is None or live.done or live.closing:
@@ -149,5 +187,12 @@ class RunRegistry:
             await asyncio.sleep(pause)
             for live in self._live.values():
                 quiet = monotonic() - live.last_event_at >= self._heartbeat_s
-                if quiet and not (live.done or live.closing):
+                if quiet and not (live.done or live.closing or live.lost):
                     live.heartbeat()
+
+
+def _refuse_beyond_limit(readers: int) -> None:
+    if readers >= READERS_MAX:
+        raise ApiError(
+            ErrorCode.SERVICE_BUSY, "Too many readers of this run; close one.", {"limit": READERS_MAX}, headers={"Retry-After": "1"}
+        )

@@ -9,49 +9,44 @@ from typing import Any
 from redis.asyncio.client import PubSub
 from sqlalchemy import func, select
 
+from nexusrag.access.policies.facade import Caller
 from nexusrag.agents.runs import repository
-from nexusrag.agents.runs.live import channel
+from nexusrag.agents.runs.live import channel, render
 from nexusrag.infra.database import Database, Work
 from nexusrag.infra.redis import UNREACHABLE, Redis
 from nexusrag.infra.resources import Resources
+from nexusrag.kernel.actions import Permission
 from nexusrag.kernel.errors import ErrorCode
-from nexusrag.kernel.principal import Principal
 from nexusrag.knowledge.documents.facade import Document
-from nexusrag.knowledge.visibility import visible_to
+from nexusrag.knowledge.visibility import rule
 from nexusrag.settings import Settings
-from nexusrag.web.sse import frame
 
 _POLL_S = 0.5
-CLOSING_EVENTS = 2  # error and done, which the reaper writes
 
 
-async def follow_journal(
-    resources: Resources, principal: Principal, run_id: str, after: int, request_id: str
-) -> AsyncGenerator[bytes, None]:
+async def follow_journal(resources: Resources, caller: Caller, run_id: str, after: int, request_id: str) -> AsyncGenerator[bytes, None]:
     """The frames after number `after`, byte for byte as they were first sent, then new ones as the journal grows."""
     database = resources.get(Database)
-    async with database.work(principal.tenant_id) as work:
+    async with database.work(caller.principal.tenant_id) as work:
         run = await repository.find(work, run_id)
-        allowed = run is not None and await _may_follow(resources, work, principal, run)
+        allowed = run is not None and await _may_follow(resources, work, caller, run)
     if not allowed:
         yield unsupported(request_id)
         return
-    place, told = after, False
+    place = after
     async with _bell(resources.get(Redis), run_id) as bell:
         while True:
-            async with database.work(principal.tenant_id) as work:
+            async with database.work(caller.principal.tenant_id) as work:
                 # The state before the events: an end that is written in between shows in them, now or at the next look.
                 run = await repository.find(work, run_id)
                 over = run is None or run["state"] != "running"
-                last = await repository.last_seq(work, run_id, run["day"]) if over and run is not None and not told else 0
-                if last and run["epoch"] > 1:
-                    # Its process died: the reader may have seen events that never reached the journal, whose numbers its end has now.
-                    place = min(place, last - CLOSING_EVENTS)
                 events = await repository.events_after(work, run_id, run["day"], place) if run is not None else []
+                # A place that a finished run never reached is refused; at its last event there is nothing more to tell.
+                beyond = over and not events and (run is None or place > await repository.last_seq(work, run_id, run["day"]))
             if events:
-                place, told = events[-1][0], True
+                place = events[-1][0]
                 yield "".join(payload for _, payload in events).encode()
-            elif over and not told and place > last:
+            elif beyond:
                 yield unsupported(request_id)
             if over:
                 return
@@ -63,31 +58,26 @@ def unsupported(request_id: str) -> bytes:
     """The two events that say: nothing to resume from, start anew."""
     told = {"code": ErrorCode.RESUME_UNSUPPORTED.value, "message": "There is nothing to resume from; send the question again."}
     events = [("resume.unsupported", told), ("done", {})]
-    return "".join(
-        frame(event, f"none.{seq}", {"type": event, "request_id": request_id, "session_id": None, "seq": seq, "data": data})
-        for seq, (event, data) in enumerate(events, 1)
-    ).encode()
+    return "".join(render("none", request_id, None, seq, event, data) for seq, (event, data) in enumerate(events, 1)).encode()
 
 
-async def _may_follow(resources: Resources, work: Work, principal: Principal, run: Any) -> bool:
+async def _may_follow(resources: Resources, work: Work, caller: Caller, run: Any) -> bool:
     """Own run, journal not expired, and every document that was read is still readable for the caller."""
     settings = resources.get(Settings)
-    if run["user_id"] != principal.subject_id:
+    if run["user_id"] != caller.principal.subject_id:
         return False
     if run["finished_at"] is not None and run["now"] - run["finished_at"] > timedelta(seconds=settings.runs.run_journal_ttl_s):
         return False
-    return await may_read(work, settings, principal, run["document_ids"])
+    return await may_read(work, caller, run["document_ids"])
 
 
-async def may_read(work: Work, settings: Settings, principal: Principal, documents: list[str] | None) -> bool:
-    """Whether `principal` may still read every one of the documents that a run has read."""
+async def may_read(work: Work, caller: Caller, documents: list[str] | None) -> bool:
+    """Whether `caller` may still read every one of the documents that a run has read."""
     if not documents:
         return True
-    statement = (
-        select(func.count())
-        .select_from(Document)
-        .where(Document.tenant_id == principal.tenant_id, Document.id.in_(documents), visible_to(principal, settings))
-    )
+    reading = rule(caller, Permission.READ)
+    mine = select(func.count()).select_from(Document).where(Document.tenant_id == work.tenant_id, Document.id.in_(documents))
+    statement = mine.where(reading.condition).params(dict(reading.values))
     return (await work.connection.execute(statement)).scalar_one() == len(documents)
 
 

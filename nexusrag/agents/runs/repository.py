@@ -1,16 +1,17 @@
 """All SQL of runs, sessions and the journal."""
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import orjson
 
 from nexusrag.infra.database import Work
+from nexusrag.infra.jobs import LEASE_S
 from nexusrag.kernel.errors import ApiError, ErrorCode, not_found
 from nexusrag.web.call import CallContext
 
-LEASE_S = 10.0
+_LEASE = timedelta(seconds=LEASE_S)
 _RUN = (
     "select id, tenant_id, session_id, corpus_id, user_id, request_id, state, question, receipt, error_code, day, epoch, document_ids, "
     "cancel_requested, started_at, finished_at, clock_timestamp() as now from runs where tenant_id = $1 and id = $2"
@@ -22,15 +23,8 @@ _ENTER = (
     "select user_id, null::jsonb as history from made union all "
     "select user_id, (select jsonb_agg(jsonb_build_array(role, content) order by id) from said) from used"
 )
-# A write whose commit was not heard of comes again: events that stand are left as they are.
-_APPEND = (
-    "with mine as (update runs set document_ids = coalesce($6::text[], document_ids), leased_until = clock_timestamp() + interval '10 s' "
-    "where tenant_id = $1 and id = $2 and epoch = $3 and state = 'running' returning day), "
-    "put as (insert into run_events (tenant_id, run_id, seq, payload, day) "
-    "select $1, $2, e.seq, e.payload, mine.day from mine, unnest($4::int[], $5::text[]) as e (seq, payload) "
-    "on conflict do nothing) select count(*) from mine"
-)
-# Question and answer stand together in the session: whoever holds its row speaks.
+# Events that stand already came with a flush whose commit was not heard of. Question and answer stand together in the session:
+# whoever holds its row speaks.
 _FINISH = (
     "with mine as (update runs set state = $4, receipt = $5::text::jsonb, error_code = $6, finished_at = clock_timestamp(), "
     "document_ids = coalesce($9::text[], document_ids) "
@@ -65,17 +59,23 @@ async def insert(
 ) -> None:
     await work.raw.execute(
         "insert into runs (id, tenant_id, session_id, corpus_id, user_id, api_key_id, request_id, question, process, leased_until) "
-        "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp() + interval '10 s')",
-        run_id, work.tenant_id, session_id, corpus_id, user_id, key_id, request_id, question, process,
+        "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp() + $10::interval)",
+        run_id, work.tenant_id, session_id, corpus_id, user_id, key_id, request_id, question, process, _LEASE,
     )  # fmt: skip
 
 
-async def append(work: Work, run_id: str, epoch: int, events: Sequence[tuple[int, str]], document_ids: list[str] | None) -> bool:
-    """Write events of a run that is still this process's; False when it is not."""
-    mine: int = await work.raw.fetchval(
-        _APPEND, work.tenant_id, run_id, epoch, [seq for seq, _ in events], [payload for _, payload in events], document_ids
-    )
-    return mine == 1
+async def append(
+    work: Work, tenant_id: str, run_id: str, epoch: int, events: Sequence[tuple[int, str]], document_ids: list[str] | None
+) -> bool:
+    """Write events of a run that is still this process's and renew its lease; False when it is another's, or over.
+
+    The statement enters the tenant by itself: `work` is of none. A write whose commit was not heard of may come again.
+    """
+    mine: bool = await work.raw.fetchval(
+        "select journal_append($1, $2, $3, $4, $5, $6, $7)",
+        tenant_id, run_id, epoch, [seq for seq, _ in events], [payload for _, payload in events], document_ids, _LEASE,
+    )  # fmt: skip
+    return mine
 
 
 async def finish(
@@ -129,6 +129,18 @@ async def last_seq(work: Work, run_id: str, day: date) -> int:
         "select coalesce(max(seq), 0) from run_events where tenant_id = $1 and run_id = $2 and day = $3", work.tenant_id, run_id, day
     )
     return seq
+
+
+async def renew(work: Work, run_ids: list[str], process: str) -> dict[str, bool]:
+    """Renew the leases of runs of any tenants; those that are still this process's, and whether their end was asked for."""
+    rows = await work.raw.fetch("select * from runs_renew($1, $2, $3)", run_ids, process, _LEASE)
+    return {row["id"]: row["cancel_requested"] for row in rows}
+
+
+async def take_abandoned(work: Work, limit: int) -> list[Any]:
+    """Take over runs of any tenants whose process went away: their tenant, id and new epoch."""
+    rows: list[Any] = await work.raw.fetch("select * from runs_take_abandoned('reaper', $1, $2)", limit, _LEASE)
+    return rows
 
 
 async def request_cancel(work: Work, run_id: str) -> None:

@@ -12,11 +12,11 @@ from nexusrag.web.router import Router
 
 run_router = Router("run", tag="Runs")
 runs_router = Router("runs", tag="Runs")
-_STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}, "description": "events; `done` is always the last"}}
+_STREAM = "text/event-stream"
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID")]
 
 
-@run_router.post("", gate=gates.CREATE, responses=_STREAM)
+@run_router.post("", gate=gates.CREATE, media_type=_STREAM)
 async def run(call: Call, corpus: Loaded[CorpusView], body: RunRequest, last_event_id: LastEventId = None) -> Response:
     """Ask a question of a corpus and get the answer as a stream of events.
 
@@ -38,7 +38,7 @@ async def get_run(call: Call, found: Loaded[Any]) -> RunOut:
     return await service.describe(call, found)
 
 
-@runs_router.get("/{run_id}/events", gate=gates.EVENTS, responses=_STREAM)
+@runs_router.get("/{run_id}/events", gate=gates.EVENTS, media_type=_STREAM)
 async def follow_run(call: Call, run_id: str, last_event_id: LastEventId = None) -> Response:
     """Follow a run from the event after `Last-Event-ID`, or from its beginning."""
     seen = service.split_event_id(last_event_id)

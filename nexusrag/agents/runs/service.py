@@ -2,18 +2,26 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from functools import partial
 from typing import Any
 
+from nexusrag.access.policies.facade import caller_of
 from nexusrag.agents.runs import ending, repository
 from nexusrag.agents.runs.context import RunContext
 from nexusrag.agents.runs.graph import GRAPH
 from nexusrag.agents.runs.live import LiveRun
 from nexusrag.agents.runs.registry import CANCEL, RunRegistry
 from nexusrag.agents.runs.replay import follow_journal, may_read, unsupported
+from nexusrag.agents.runs.revocation import Revocations, while_accepted
 from nexusrag.agents.runs.schemas import RunCancelled, RunOut, RunRequest
+from nexusrag.billing.plans.facade import require
 from nexusrag.infra.changes import announce
 from nexusrag.kernel import clock
+from nexusrag.kernel.actions import Resource
+from nexusrag.kernel.errors import ErrorCode
 from nexusrag.kernel.events import EventType
+from nexusrag.kernel.features import Feature
 from nexusrag.kernel.ids import new_id
 from nexusrag.knowledge.corpora.facade import CorpusView, parse
 from nexusrag.knowledge.retrieval.facade import where_of
@@ -27,9 +35,12 @@ _HISTORY = 20
 async def start(call: CallContext, corpus: CorpusView, body: RunRequest) -> EventStream:
     """Accept a run in the request's transaction; it begins once that is committed, and goes on without its client for a while.
 
-    Raises SESSION_TENANT_MISMATCH for a foreign session, NOT_FOUND for another person's.
+    Raises FEATURE_NOT_ENABLED for audio or a provider that the plan lacks, SESSION_TENANT_MISMATCH for a foreign session, NOT_FOUND for
+    another person's.
     """
-    where = where_of(corpus, body.filters)
+    if body.audio:
+        require(call.principal, Feature.TTS)
+    where = where_of(call.principal, corpus, body.filters)
     said_before = await repository.enter_session(call.db, body.session_id, call.principal.subject_id, _HISTORY)
     registry = call.of(RunRegistry)
     run_id = call.run_id = new_id("run")
@@ -39,15 +50,15 @@ async def start(call: CallContext, corpus: CorpusView, body: RunRequest) -> Even
         session_id=body.session_id,
         corpus_id=corpus.id,
         user_id=call.principal.subject_id,
-        key_id=call.principal.api_key_id,
+        key_id=call.principal.credential_id,
         request_id=call.request_id,
         question=body.message,
         process=registry.process,
     )
-    call.resource_id = run_id
+    call.about(Resource.RUN, run_id)
     call.also_record(EventType.RUN_INVOKED, run_id=run_id, corpus_id=corpus.id, top_k=body.top_k, audio=body.audio)
     live = LiveRun(
-        call.resources, call.principal, run_id=run_id, session_id=body.session_id, request_id=call.request_id, slot=call.keep_slot()
+        call.resources, caller_of(call), run_id=run_id, session_id=body.session_id, request_id=call.request_id, slot=call.keep_slot()
     )
     call.on_failure(lambda: _give_up(live))
     context = RunContext(
@@ -60,7 +71,10 @@ async def start(call: CallContext, corpus: CorpusView, body: RunRequest) -> Even
     )
 
     async def begin() -> None:
-        registry.add(live, asyncio.create_task(_run(context), name=f"run {run_id}"))
+        task = asyncio.create_task(_run(context), name=f"run {run_id}")
+        registry.add(live, task)
+        ended = call.of(Revocations).watch(call, partial(registry.stop, live, ErrorCode.AUTH_REVOKED_KEY))
+        task.add_done_callback(lambda _: ended())
 
     call.after_commit(begin)
     # Counted as read from here on: another run must not take its place before the first byte is sent.
@@ -75,12 +89,17 @@ async def replay(call: CallContext, run_id: str, after: int) -> EventStream:
     registry = call.of(RunRegistry)
     live = registry.get(run_id)
     if live is not None and live.principal.subject_id == call.principal.subject_id and live.principal.tenant_id == call.tenant_id:
-        if after >= live.next_seq or not await may_read(call.db, call.of(Settings), call.principal, live.document_ids):
+        if after >= live.next_seq or not await may_read(call.db, caller_of(call), live.document_ids):
             return stream(call, _one(unsupported(call.request_id)), lambda: None)
         gone = registry.read_by(live)
         call.on_failure(_called(gone))
-        return stream(call, _of_live(call, live, after), gone)
-    return stream(call, follow_journal(call.resources, call.principal, run_id, after, call.request_id), lambda: None)
+        pieces = _of_live(call, live, after)
+        own = live.principal.credential_id == call.principal.credential_id  # whose end is the run's, and so everybody's
+        return stream(call, pieces if own else while_accepted(call, pieces, run_id, after), gone)
+    gone = registry.follow(call.principal, run_id)
+    call.on_failure(_called(gone))
+    pieces = follow_journal(call.resources, caller_of(call), run_id, after, call.request_id)
+    return stream(call, while_accepted(call, pieces, run_id, after), gone)
 
 
 def stream(call: CallContext, chunks: AsyncGenerator[bytes, None], closed: Callable[[], None]) -> EventStream:
@@ -98,7 +117,7 @@ async def cancel(call: CallContext, run: Any) -> RunCancelled:
 async def describe(call: CallContext, run: Any) -> RunOut:
     """The receipt. Words of documents that the caller may no longer read are withheld; hashes and places stay."""
     receipt = run["receipt"]
-    if receipt and not await may_read(call.db, call.of(Settings), call.principal, run["document_ids"]):
+    if receipt and not await may_read(call.db, caller_of(call), run["document_ids"]):
         citations = [{**one, "metadata": {**one["metadata"], "quote": None}} for one in receipt.get("citations", ())]
         receipt = {**receipt, "citations": citations, "withheld": True}
     return RunOut.model_construct(
@@ -116,21 +135,27 @@ def split_event_id(event_id: str | None) -> tuple[str, int] | None:
     return run_id, int(seq)
 
 
-def _of_live(call: CallContext, live: LiveRun, after: int) -> AsyncGenerator[bytes, None]:
-    return live.read(after, gather_s=call.of(Settings).runs.sse_flush_interval_ms / 1000)
+async def _of_live(call: CallContext, live: LiveRun, after: int) -> AsyncGenerator[bytes, None]:
+    """The run as this process goes through it, and should it lose the run, as its journal goes on."""
+    async with aclosing(live.read(after, gather_s=call.of(Settings).runs.sse_flush_interval_ms / 1000)) as pieces:
+        async for piece in pieces:
+            yield piece
+    if live.lost:
+        async with aclosing(follow_journal(call.resources, live.caller, live.run_id, live.next_seq - 1, call.request_id)) as pieces:
+            async for piece in pieces:
+                yield piece
 
 
 async def _run(context: RunContext) -> None:
     live = context.live
     live.emit("request.accepted", {"accepted_at": clock.iso(clock.now()), "run_id": live.run_id})
     try:
+        if live.cancel_code is not None:  # stopped before it had begun
+            raise asyncio.CancelledError
         await GRAPH.ainvoke({}, context=context)
     except BaseException as error:  # however it ended, readers and journal get an end
         await asyncio.shield(ending.fail(context, error))
         raise
-    finally:
-        live.done = True
-        live.wake_readers()
 
 
 async def _one(chunk: bytes) -> AsyncGenerator[bytes, None]:
@@ -148,3 +173,13 @@ async def _give_up(live: LiveRun) -> None:
     if live.slot is not None:
         live.slot.release()
         live.slot = None
+
+
+def describe_run(call: CallContext, run: Any) -> dict[str, Any]:
+    """What policies may ask of a run."""
+    return {"id": run["id"], "corpus_id": run["corpus_id"], "session_id": run["session_id"], "owner": run["user_id"]}
+
+
+def describe_asked(call: CallContext, corpus: CorpusView) -> dict[str, Any]:
+    """The same of one that is asked for."""
+    return {"corpus_id": corpus.id, "session_id": call.body.get("session_id"), "owner": call.principal.subject_id}

@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
+from nexusrag.agents.runs.live import LiveRun
+from nexusrag.agents.runs.registry import RunRegistry
 from nexusrag.infra.changes import Changes
-from tests.agents.scripted import Installation, asking, check_grammar, code_of, following
+from tests.agents.scripted import Installation, asking, check_grammar, code_of, following, installation
 from tests.support.api import error_of
 from tests.support.installation import Servers, http, serving
 from tests.support.processes import api_process, until
@@ -66,6 +68,36 @@ async def test_cancelling_before_the_first_token(scripted: Installation) -> None
     check_grammar(events)
     assert [event.type for event in events] == ["request.accepted", "error", "done"]
     await stopped(scripted)
+
+
+async def test_a_run_that_is_cancelled_before_its_first_step_has_an_end_all_the_same(
+    scripted: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person, corpus = await scripted.asker()
+    registry = scripted.api.resources.get(RunRegistry)
+    add = registry.add
+
+    def add_and_cancel(live: LiveRun, task: asyncio.Task[None]) -> None:
+        add(live, task)
+        registry.cancel_asked(live.run_id)
+
+    monkeypatch.setattr(registry, "add", add_and_cancel)
+    async with asking(person, corpus, "Who is the lighthouse keeper?") as stream:
+        events = await stream.rest()
+    check_grammar(events)
+    assert [event.type for event in events] == ["request.accepted", "error", "done"]
+    assert code_of(events) == "RUN_CANCELLED"
+    assert (await scripted.receipt(person, stream.run_id))["state"] == "cancelled"
+
+
+async def test_a_run_that_comes_when_the_process_is_stopping_is_ended_at_once(servers: Servers) -> None:
+    """Its request was on its way when the process was told."""
+    async with installation(servers) as stopping:
+        person, corpus = await stopping.asker()
+        await stopping.api.resources.get(RunRegistry).drain()
+        events = await person.run(corpus, "Who is the lighthouse keeper?")
+    check_grammar(events)
+    assert code_of(events) == "RUN_INTERRUPTED"
 
 
 async def test_cancelling_twice_and_too_late_is_no_error(scripted: Installation) -> None:

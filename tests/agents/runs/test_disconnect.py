@@ -3,16 +3,17 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from time import monotonic
 
 import pytest
 
-from nexusrag.agents.runs.registry import RunRegistry
+from nexusrag.agents.runs.registry import READERS_MAX, RunRegistry
 from nexusrag.infra.bulkheads import Bulkheads
 from nexusrag.kernel.ids import new_id
 from tests.agents.scripted import Installation, Stream, asking, check_grammar, following, installation
 from tests.support.api import Person, error_of, parse_events
-from tests.support.installation import Servers
+from tests.support.installation import Servers, serving
 from tests.support.processes import until
 
 GRACE_S = 1.0
@@ -156,6 +157,38 @@ async def test_a_refused_run_gives_its_place_back(narrow: Installation) -> None:
     await all_free(narrow, 5)
 
 
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+async def test_a_run_has_so_many_readers_and_no_more(scripted: Installation, where: str) -> None:
+    person, corpus = await scripted.asker()
+    release = asyncio.Event()
+    async with (
+        serving(scripted.settings) as (_, elsewhere),
+        asking(person, corpus, scripted.model.play("one ", release, "two [1].")) as first,
+        AsyncExitStack() as opened,
+    ):
+        await first.read(2)
+        base_url = elsewhere if where == "elsewhere" else scripted.api.base_url
+        path = f"{base_url}/v1/runs/{first.run_id}/events"
+        readers = [
+            await opened.enter_async_context(following(person, first.run_id, None, base_url))
+            for _ in range(READERS_MAX - (where == "here"))  # the one who asked reads here
+        ]
+        refused = await person.get(path)
+        assert error_of(refused) == ("SERVICE_BUSY", 503)
+        assert refused.headers["Retry-After"] == "1"
+        # Others are not in each other's way, not even with the same run in mind.
+        stranger = await scripted.api.person()
+        assert (await stranger.get(path)).status_code == 200
+        release.set()
+        for reader in readers:
+            assert (await reader.rest())[-2].type == "message.final"
+
+        async def free() -> bool:
+            return (await person.get(path)).status_code == 200
+
+        await until(free)
+
+
 async def send(base_url: str, person: Person, corpus: str, question: str) -> socket.socket:
     """Ask over a bare socket with small buffers, and never read."""
     host, _, port = base_url.removeprefix("http://").partition(":")
@@ -168,6 +201,20 @@ async def send(base_url: str, person: Person, corpus: str, question: str) -> soc
     head = f"POST /v1/run HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {person.key}\r\nContent-Type: application/json\r\n"
     await loop.sock_sendall(connection, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
     return connection
+
+
+async def hung_up(connection: socket.socket) -> None:
+    """Reading what was on its way ends in a reset or an end of file, and not in waiting."""
+
+    async def gone() -> bool:
+        try:
+            return connection.recv(1 << 20) == b""
+        except ConnectionError:
+            return True
+        except BlockingIOError:
+            return False
+
+    await until(gone, 10, 0)
 
 
 @pytest.mark.slow
@@ -188,16 +235,7 @@ async def test_a_reader_that_stops_reading_is_cut_off_and_the_run_is_not_disturb
             await until(cut, 20)
             (run,) = registry._live.values()
 
-            async def gone() -> bool:
-                """Reading what was on its way ends in a reset or an end of file, and not in waiting."""
-                try:
-                    return connection.recv(1 << 20) == b""
-                except ConnectionError:
-                    return True
-                except BlockingIOError:
-                    return False
-
-            await until(gone, 10, 0)
+            await hung_up(connection)
             release.set()
             assert (await held.ended(person, run.run_id))["state"] == "succeeded"
         finally:
@@ -206,6 +244,30 @@ async def test_a_reader_that_stops_reading_is_cut_off_and_the_run_is_not_disturb
         events = parse_events((await person.get(f"/v1/runs/{run.run_id}/events")).text)
         check_grammar(events)
         assert events[-2].type == "message.final"
+
+
+@pytest.mark.slow
+async def test_a_run_whose_reader_was_cut_off_gives_its_place_back_after_the_grace(servers: Servers) -> None:
+    async with installation(servers, RUN_MAX_CONCURRENCY="1", RUN_STALL_TIMEOUT_S="1", RUN_DISCONNECT_GRACE_S=str(GRACE_S)) as held:
+        person, corpus = await held.asker()
+        registry = held.api.resources.get(RunRegistry)
+        # More than all buffers between us hold, from a model that then never comes to an end.
+        connection = await send(held.api.base_url, person, corpus, held.model.play(*["x" * 50_000] * 120, asyncio.Event()))
+        try:
+
+            async def cut() -> bool:
+                return any(live.abandoned_at is not None for live in registry._live.values())
+
+            await until(cut, 20)
+            (run_id,) = registry._live
+            assert taken(held) == 1
+            await all_free(held)
+            await hung_up(connection)
+        finally:
+            connection.close()
+        receipt = await held.ended(person, run_id)
+        assert (receipt["state"], receipt["error_code"]) == ("cancelled", "RUN_CANCELLED")
+        assert (await person.run(corpus, "Who is the lighthouse keeper?"))[-2].type == "message.final"
 
 
 @pytest.mark.slow

@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 import pytest
 
+from nexusrag.agents.runs import reaper
 from nexusrag.agents.runs.registry import RunRegistry
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.ids import new_id
 from nexusrag.providers.embeddings.fake import FakeEmbedder
 from nexusrag.providers.embeddings.port import Embedder
 from tests.agents.scripted import Installation, asking, check_grammar, code_of, installation, run_id_of
-from tests.support.api import error_of
+from tests.support.api import error_of, parse_events
 from tests.support.installation import Servers
 from tests.support.processes import Proxy, database_proxy, until
 
@@ -113,6 +114,34 @@ async def test_a_database_that_stays_away_ends_the_run_with_a_code_and_the_next_
     assert events[-2].type == "message.final"
 
 
+async def test_a_database_that_was_away_for_longer_than_the_lease_ends_the_run_as_its_journal_says(
+    broken: Broken, scripted: Installation
+) -> None:
+    """The reaper of another process has closed it meanwhile. What the reader was shown in between is numbered before that end."""
+    person, corpus = await broken.installation.asker()
+    go_on, release = asyncio.Event(), asyncio.Event()
+    admin = await broken.installation.api.servers.admin()
+    try:
+        async with asking(person, corpus, broken.installation.model.play("one ", go_on, "two ", release, "three.")) as stream:
+            await stream.read(2)
+            broken.lose_database()
+            go_on.set()
+            await stream.read(3)
+            await admin.execute("update runs set leased_until = now() where id = $1", stream.run_id)  # instead of waiting ten seconds
+            await reaper.close_abandoned(scripted.api.resources)
+            broken.find_database()
+            release.set()
+            events = await stream.rest()
+    finally:
+        await admin.close()
+    check_grammar(events, closed_by_reaper=True)
+    assert code_of(events) == "RUN_INTERRUPTED"
+    assert (await broken.installation.receipt(person, stream.run_id))["state"] == "interrupted"
+    written = parse_events((await person.get(f"/v1/runs/{stream.run_id}/events")).text)
+    assert written[-2:] == events[-2:]
+    assert len(written) < len(events)
+
+
 async def test_a_database_lost_before_the_retrieval_ends_the_run_with_a_code(broken: Broken) -> None:
     person, corpus = await broken.installation.asker()
     resources = broken.installation.api.resources
@@ -152,7 +181,7 @@ async def test_a_commit_whose_answer_is_lost_counts_as_what_it_is(broken: Broken
 async def test_a_flush_whose_answer_is_lost_does_not_spoil_the_journal(broken: Broken) -> None:
     person, corpus = await broken.installation.asker()
     go_on, release, cut = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    broken.proxy.cut_after = once_after(b"insert into run_events", cut)
+    broken.proxy.cut_after = once_after(b"journal_append", cut)
     admin = await broken.installation.api.servers.admin()
     try:
         async with asking(person, corpus, broken.installation.model.play("one ", go_on, "two ", release, "three [1].")) as stream:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
+from nexusrag.agents.runs.live import MAX_SEQ
 from nexusrag.kernel.ids import new_id
 from tests.agents.scripted import Stream, asking, check_grammar, code_of, following
 from tests.support.api import Api, Event, Person, parse_events
@@ -37,12 +38,12 @@ class Talking:
 
 
 @asynccontextmanager
-async def talking(servers: Servers, api: Api) -> AsyncIterator[Talking]:
+async def talking(servers: Servers, api: Api, **env: str) -> AsyncIterator[Talking]:
     """`api` is another process than the one that runs it, and has the worker beside it."""
     person = await api.person()
     corpus = await person.corpus()
     await person.text(corpus, "The lighthouse keeper is called Ada Moreau.")
-    async with api_process(servers, **TALKATIVE) as (process, url), http(url, person.key) as client:
+    async with api_process(servers, **{**TALKATIVE, **env}) as (process, url), http(url, person.key) as client:
         there = Person(client, {"tenant_id": person.tenant, "user_id": person.user_id, "key_id": person.key_id, "api_key": person.key})
         async with asking(there, corpus, "Who is the lighthouse keeper?", session_id=new_id("s")) as stream:
             await stream.read(10)
@@ -67,15 +68,14 @@ async def test_the_journal_of_a_killed_process_ends_within_15_seconds(servers: S
         await interrupted(api, run)
         written = await elsewhere.rest()
         assert elsewhere.text == await run.journal(api)
-        check_grammar(written)
+        check_grammar(written, closed_by_reaper=True)
         assert code_of(written) == "RUN_INTERRUPTED"
         for event, kept in zip(seen, written[:-2], strict=False):
             assert event == kept
-        # Wherever the reader was, beyond the end of the journal as well, it is told how the run ended.
-        for after in (1, len(written) - 3, len(written) - 1, len(seen), len(written) + 50):
-            rest = await resumed(api, run, after)
-            assert [event.type for event in rest][-2:] == ["error", "done"], after
-            assert rest == written[min(after, len(written) - 2) :]
+        # Wherever the reader was, beyond what the process had written as well, it is told how the run ended.
+        for after in (1, len(written) - 3, len(written) - 2, len(seen), len(written) + 50):
+            assert await resumed(api, run, after) == written[min(after, len(written) - 2) :], after
+        assert await resumed(api, run, MAX_SEQ - 1) == written[-1:]
 
 
 async def resumed(api: Api, run: Talking, after: int) -> list[Event]:
@@ -94,8 +94,11 @@ async def test_a_process_that_wakes_up_after_its_lease_writes_nothing(servers: S
         finally:
             run.process.thaw()
             await admin.close()
-        with pytest.raises((httpx.TransportError, StopAsyncIteration)):
-            await run.stream.read(100_000)  # it notices, and hangs up on its reader
+        # It notices, and its reader gets the end from the journal, numbered behind all that it has been shown.
+        seen = await run.stream.rest()
+        assert [event.data["seq"] for event in seen] == sorted({event.data["seq"] for event in seen})
+        assert [event.raw for event in seen[-2:]] == [event.raw for event in parse_events(written)[-2:]]
+        assert code_of(seen) == "RUN_INTERRUPTED"
 
         async def idle() -> bool:
             async with http(run.url) as client:
@@ -114,13 +117,34 @@ async def test_a_process_that_wakes_up_after_its_lease_writes_nothing(servers: S
 async def test_a_process_that_is_told_to_stop_ends_its_runs_itself(servers: Servers, api: Api) -> None:
     async with talking(servers, api) as run:
         run.process.terminate()
-        assert await run.process.ended(20) == 0, run.process.output()
+        seen = await run.stream.rest()
+        check_grammar(seen)
+        assert code_of(seen) == "RUN_INTERRUPTED"
+        assert await run.process.ended(10) == 0, run.process.output()
         assert await run.state(api) == "interrupted"  # not by the reaper: the lease had not run out
-        written = parse_events(await run.journal(api))
-        check_grammar(written)
-        assert code_of(written) == "RUN_INTERRUPTED"
+        assert await run.journal(api) == run.stream.text
         admin = await servers.admin()
         try:
             assert await admin.fetchval("select epoch from runs where id = $1", run.run_id) == 1
         finally:
             await admin.close()
+
+
+async def test_a_process_that_is_told_to_stop_lets_what_is_nearly_done_finish(servers: Servers, api: Api) -> None:
+    async with talking(servers, api, FAKE_LLM_DELTAS="60") as run:
+        run.process.terminate()
+
+        async def deaf() -> bool:
+            async with httpx.AsyncClient() as client:
+                try:
+                    await client.get(f"{run.url}/v1/health")
+                except httpx.TransportError:
+                    return True
+                return False
+
+        await until(deaf, 5)
+        seen = await run.stream.rest()
+        check_grammar(seen)
+        assert seen[-2].type == "message.final"
+        assert await run.process.ended(10) == 0, run.process.output()
+        assert await run.journal(api) == run.stream.text
