@@ -11,11 +11,13 @@ from nexusrag.infra.database import UNREACHABLE, Database, Work
 
 log = structlog.get_logger(__name__)
 CHANNEL = "nexusrag_changes"
+# What callers are cached by: one credential, one person (`<tenant>/<user>`), or all of a tenant's.
+CREDENTIAL, PERSON, TENANT = "credential", "person", "tenant"
 
 
-async def announce(work: Work, kind: str, key: str) -> None:
-    """On commit, every process hears that `kind` `key` changed."""
-    await work.raw.execute("select pg_notify($1, $2)", CHANNEL, f"{kind} {key}")
+async def announce(work: Work, kind: str, *keys: str) -> None:
+    """On commit, every process hears that each `kind` `key` changed."""
+    await work.raw.execute("select pg_notify($1, $2::text || ' ' || key) from unnest($3::text[]) as key", CHANNEL, kind, keys)
 
 
 class Changes:
@@ -32,6 +34,11 @@ class Changes:
         """Call `callback(key)` for each change of `kind`; `dropped()` when changes may have been missed."""
         self._callbacks.setdefault(kind, []).append(callback)
         self._dropped.append(dropped)
+
+    def tell(self, kind: str, key: str) -> None:
+        """Here at once, without waiting for the database to bring it round."""
+        for callback in self._callbacks.get(kind, ()):
+            callback(key)
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._listen(), name="changes")
@@ -56,9 +63,11 @@ class Changes:
                 while not lost.is_set():
                     # A silent network loss does not close the socket: ask now and then.
                     try:
-                        await asyncio.wait_for(lost.wait(), 5)
+                        async with asyncio.timeout(5):
+                            await lost.wait()
                     except TimeoutError:
-                        await asyncio.wait_for(connection.execute("select 1"), 2)
+                        async with asyncio.timeout(2):
+                            await connection.execute("select 1")
             except (TimeoutError, *UNREACHABLE) as error:
                 log.warning("changes.lost", error=type(error).__name__)
             finally:
@@ -71,8 +80,7 @@ class Changes:
 
     def _heard(self, _: object, __: int, ___: str, payload: object) -> None:
         kind, _, key = str(payload).partition(" ")
-        for callback in self._callbacks.get(kind, ()):
-            callback(key)
+        self.tell(kind, key)
 
     def _forget(self) -> None:
         for dropped in self._dropped:

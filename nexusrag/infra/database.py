@@ -162,11 +162,12 @@ class Database:
             await work.flush()
             await self._commit(work)
         except BaseException as error:
-            await asyncio.shield(self._roll_back(work))
+            # One task: whoever is cancelled once more meanwhile must not give the connection away in the middle of its rollback.
+            await asyncio.shield(self._abandon(work))
             if unreachable(error):
                 raise _away(error) from error
             raise
-        finally:
+        else:
             await asyncio.shield(_release(work))
 
     async def _begin(self, tenant_id: str | None, options: Mapping[str, str]) -> AsyncConnection:
@@ -196,12 +197,14 @@ class Database:
         if status != "COMMIT":  # a swallowed error had aborted the transaction
             raise RuntimeError(f"The transaction ended in {status}.")
 
-    async def _roll_back(self, work: Work) -> None:
+    async def _abandon(self, work: Work) -> None:
         try:
             if work.raw.is_in_transaction():
                 await work.raw.execute("ROLLBACK")
         except Exception:  # the connection is lost, and with it the transaction
             await work.connection.invalidate()
+        finally:
+            await _release(work)
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -220,8 +223,8 @@ def _opening(tenant_id: str | None, options: Mapping[str, str]) -> str:
     # RESET ALL first: whatever an earlier user of this connection may have set is gone, in the same round trip.
     if tenant_id is not None and not is_tenant_id(tenant_id):
         raise ValueError("not a tenant id")
-    settings = {"app.tenant": tenant_id or "", **options}
-    return f"RESET ALL; BEGIN; SELECT {_set_calls(settings)}"
+    settings = {**({"app.tenant": tenant_id} if tenant_id else {}), **options}
+    return f"RESET ALL; BEGIN; SELECT {_set_calls(settings)}" if settings else "RESET ALL; BEGIN"
 
 
 def _set_calls(settings: Mapping[str, str]) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,19 @@ _TRANSIENT = (ErrorCode.SERVICE_UNAVAILABLE, ErrorCode.INTEGRATION_UNAVAILABLE)
 _TRANSIENT_PAUSE_S = 15.0
 _PATIENCE_S = 3600.0
 _BACKOFF_MAX_S = 300.0
+_HOOK_PAUSES_S = (0.0, 0.25, 0.5)
+# What a worker holds when it freezes or dies must be free before its lease is over: half of that in silence, and a statement
+# whose client has gone. Whoever waits for such a lock gives up early enough to tell it from a statement that takes too long.
+_OPTIONS = {
+    "idle_in_transaction_session_timeout": str(LEASE_S * 500),
+    "client_connection_check_interval": "1000",
+    "lock_timeout": str(LEASE_S * 1000),
+}
+
+
+def transaction(resources: Resources, tenant_id: str | None = None) -> AbstractAsyncContextManager[Work]:
+    """A transaction of the queue: what it locks comes free within a lease, whatever happens to this process."""
+    return resources.get(Database).work(tenant_id, options=_OPTIONS)
 
 
 class LeaseLost(Exception):
@@ -62,7 +75,7 @@ class Job:
 
         Raises LeaseLost, with everything rolled back, when another worker has taken the job.
         """
-        async with self.resources.get(Database).work(self.tenant_id) as work:
+        async with transaction(self.resources, self.tenant_id) as work:
             yield work
             await work.flush()
             # Last in the transaction: the row is locked only until the commit, so renewals hardly wait.
@@ -105,7 +118,10 @@ _TAKE_ONE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobHandler:
-    """What a domain does for one kind of job. `dead` runs once when the job is given up, in the transaction that says so."""
+    """What a domain does for one kind of job. `dead` runs when the job is given up, in the transaction that says so.
+
+    A `dead` that fails every time is left out in the end: the job's cause then names both faults.
+    """
 
     kind: str
     run: Callable[[Job], Awaitable[None]]
@@ -125,20 +141,30 @@ class Handlers:
         return tuple(self._held.values())
 
 
-async def enqueue(work: Work, kind: str, args: dict[str, Any], *, queue: str, max_attempts: int) -> str:
-    """Add a job to the transaction; it exists once that commits. Returns its id. Wake the workers after the commit."""
+async def enqueue(work: Work, kind: str, args: dict[str, Any], *, queue: str, max_attempts: int, delay_s: float = 0) -> str:
+    """Add a job to the transaction; it exists once that commits, and is due `delay_s` later. Returns its id.
+
+    Wake the workers after the commit.
+    """
     job_id = new_id("job")
     await work.raw.execute(
         "insert into jobs (id, tenant_id, queue, kind, args, max_attempts, run_at) "
-        "values ($1, $2, $3, $4, $5::text::jsonb, $6, clock_timestamp())",
+        "values ($1, $2, $3, $4, $5::text::jsonb, $6, clock_timestamp() + make_interval(secs => $7))",
         job_id,
         work.tenant_id,
         queue,
         kind,
         orjson.dumps(args).decode(),
         max_attempts,
+        float(delay_s),
     )
     return job_id
+
+
+async def withdraw(work: Work, job_id: str) -> bool:
+    """Take a job back in the transaction. False when it is too late: a worker has begun it, now or ever."""
+    taken = await work.raw.fetchval("delete from jobs where tenant_id = $1 and id = $2 and epoch = 0 returning id", work.tenant_id, job_id)
+    return taken is not None
 
 
 def job_of(row: Any, resources: Resources) -> Job:
@@ -158,7 +184,15 @@ def job_of(row: Any, resources: Resources) -> Job:
 
 async def execute(job: Job, handler: JobHandler) -> None:
     """Run one claimed job to its outcome: succeeded, queued again with backoff, or failed with a reason."""
-    outcome = "succeeded"
+    try:
+        outcome = await _outcome(job, handler)
+    except asyncio.CancelledError:
+        await asyncio.shield(hand_back(job))
+        raise
+    JOBS.labels(job.kind, outcome).inc()
+
+
+async def _outcome(job: Job, handler: JobHandler) -> str:
     try:
         if job.attempt > job.max_attempts:
             raise PermanentFailure("It was tried too often: each time the worker went away before it was done.")
@@ -167,25 +201,34 @@ async def execute(job: Job, handler: JobHandler) -> None:
             async with job.work(finish=True):
                 pass
     except LeaseLost:
-        outcome = "lease_lost"
-    except asyncio.CancelledError:
-        await asyncio.shield(hand_back(job))
-        raise
+        return "lease_lost"
     except PermanentFailure as error:
-        outcome = await _settle(job, handler, error.reason, again=False)
+        return await _give_up(job, handler, error.reason)
     except Exception as error:  # whatever a handler raises is an outcome of the job, not of the worker
         log.warning("job.failed", job=job.id, kind=job.kind, attempt=job.attempt, error=type(error).__name__, exc_info=error)
-        reason = error.message if isinstance(error, ApiError) else f"An internal error ({type(error).__name__})."
-        if isinstance(error, ApiError) and error.code in _TRANSIENT and await _wait_for_dependency(job, reason):
-            outcome = "waiting"
-        else:
-            outcome = await _settle(job, handler, reason, again=job.attempt < job.max_attempts)
-    JOBS.labels(job.kind, outcome).inc()
+        if _transient(error) and await _wait(job, _told(error)):
+            return "waiting"
+        if job.attempt < job.max_attempts:
+            return await _retry(job, _told(error))
+        return await _give_up(job, handler, _told(error))
+    return "succeeded"
+
+
+def _transient(error: Exception) -> bool:
+    """Whether the fault is that of a dependency that is away, or of somebody who holds what the job needs."""
+    return isinstance(error, asyncpg.LockNotAvailableError) or (isinstance(error, ApiError) and error.code in _TRANSIENT)
+
+
+def _told(error: Exception) -> str:
+    """The fault in words for whoever asked for the job, without contents."""
+    if isinstance(error, asyncpg.LockNotAvailableError):
+        return "Another process holds what this needs."
+    return error.message if isinstance(error, ApiError) else f"An internal error ({type(error).__name__})."
 
 
 async def hand_back(job: Job) -> None:
     """Give an unfinished job back at once, without counting the attempt."""
-    async with job.resources.get(Database).work(job.tenant_id) as work:
+    async with transaction(job.resources, job.tenant_id) as work:
         await work.raw.execute(_HAND_BACK, job.id, job.epoch)
 
 
@@ -202,13 +245,13 @@ async def execute_leased(job: Job, handler: JobHandler) -> None:
 async def _keep_lease(job: Job) -> None:
     while True:
         await asyncio.sleep(RENEW_S)
-        async with job.resources.get(Database).work(None) as work:
+        async with transaction(job.resources) as work:
             await work.raw.execute("select jobs_renew($1, $2, make_interval(secs => $3))", [job.id], [job.epoch], float(LEASE_S))
 
 
 async def take(resources: Resources, tenant_id: str, job_id: str, *, worker: str) -> Job | None:
     """Claim one job by its id, for inline execution; None when it is not waiting."""
-    async with resources.get(Database).work(tenant_id) as work:
+    async with transaction(resources, tenant_id) as work:
         row = await work.raw.fetchrow(_TAKE_ONE, job_id, worker, float(LEASE_S))
     return None if row is None else job_of(row, resources)
 
@@ -219,29 +262,55 @@ def backoff_s(attempt: int) -> float:
     return pause * random.uniform(0.75, 1.25)
 
 
-async def _wait_for_dependency(job: Job, reason: str) -> bool:
+async def _wait(job: Job, reason: str) -> bool:
     """Put the job back without counting the attempt: a dependency that is away says nothing about the job. For an hour at most."""
     try:
-        async with job.resources.get(Database).work(job.tenant_id) as work:
+        async with transaction(job.resources, job.tenant_id) as work:
             pause = _TRANSIENT_PAUSE_S * random.uniform(0.75, 1.25)
             return await work.raw.fetchval(_WAIT, job.id, job.epoch, pause, reason, _PATIENCE_S) is not None
     except ApiError:
         return True  # it is the database that is away: the lease runs out and the job is put back
 
 
-async def _settle(job: Job, handler: JobHandler, reason: str, *, again: bool) -> str:
+async def _retry(job: Job, reason: str) -> str:
     """Write a failed attempt down. A database that is away leaves the lease to run out, which retries the job."""
     try:
-        async with job.resources.get(Database).work(job.tenant_id) as work:
-            if again:
-                await work.raw.execute(_RETRY, job.id, job.epoch, backoff_s(job.attempt), reason)
-                return "retried"
-            if await work.raw.fetchval(_FAIL, job.id, job.epoch, reason) is None:
-                return "lease_lost"
-            if handler.dead is not None:
-                await handler.dead(job, work, reason)
-            return "failed"
+        async with transaction(job.resources, job.tenant_id) as work:
+            await work.raw.execute(_RETRY, job.id, job.epoch, backoff_s(job.attempt), reason)
     except (ApiError, asyncpg.PostgresError) as error:
-        # The lease runs out, and whoever claims the job next comes here again: verdict and hook are one.
-        log.warning("job.unsettled", job=job.id, kind=job.kind, error=type(error).__name__)
-        return "unsettled"
+        return _unsettled(job, error)
+    return "retried"
+
+
+async def _give_up(job: Job, handler: JobHandler, reason: str) -> str:
+    """End the job as failed. Verdict and hook are one transaction; only a hook that fails again and again is left behind."""
+    fault: Exception | None = None
+    for pause in _HOOK_PAUSES_S:
+        await asyncio.sleep(pause)
+        try:
+            return await _bury(job, handler, reason)
+        except Exception as error:  # whatever a hook raises, it must not bring its job back for ever
+            log.warning("job.give_up_failed", job=job.id, kind=job.kind, error=type(error).__name__, exc_info=error)
+            fault = error
+    assert fault is not None
+    if _transient(fault) and await _wait(job, reason):
+        return "waiting"
+    try:
+        return await _bury(job, None, f"{reason} What should follow from that failed too: {_told(fault)}")
+    except (ApiError, asyncpg.PostgresError) as error:
+        return _unsettled(job, error)
+
+
+async def _bury(job: Job, handler: JobHandler | None, reason: str) -> str:
+    async with transaction(job.resources, job.tenant_id) as work:
+        if await work.raw.fetchval(_FAIL, job.id, job.epoch, reason) is None:
+            return "lease_lost"
+        if handler is not None and handler.dead is not None:
+            await handler.dead(job, work, reason)
+    return "failed"
+
+
+def _unsettled(job: Job, error: Exception) -> str:
+    # The lease runs out, and whoever claims the job next comes here again.
+    log.warning("job.unsettled", job=job.id, kind=job.kind, error=type(error).__name__)
+    return "unsettled"

@@ -122,8 +122,19 @@ class Outbound:
         Raises OutboundTimeout after `timeout_s` in all, UrlNotAllowed, and OutboundError for anything else, an answer of more
         than `read_limit` bytes included. An answer with a failing status is an answer.
         """
-        async with _Deadline(timeout_s), self._call(url, body, headers) as answer:
+        async with _Deadline(timeout_s), self._post(url, body, headers) as answer:
             return answer.status, _lower(answer.headers), await _read(answer, read_limit)
+
+    async def post_form(self, url: str, form: str, headers: Headers, timeout_s: float, *, read_limit: int) -> tuple[int, bytes]:
+        """POSTs an encoded form and reads the answer: status, body. Raises as `post_json`."""
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        async with _Deadline(timeout_s), self._call("POST", url, form.encode(), {**kind, **headers}) as answer:
+            return answer.status, await _read(answer, read_limit)
+
+    async def get(self, url: str, headers: Headers, timeout_s: float, *, read_limit: int) -> tuple[int, bytes]:
+        """GETs the answer: status, body. Raises as `post_json`."""
+        async with _Deadline(timeout_s), self._call("GET", url, None, headers) as answer:
+            return answer.status, await _read(answer, read_limit)
 
     def stream(self, url: str, body: Any, headers: Headers, *, first_byte_timeout: float, stall_timeout: float | None) -> "OutboundStream":
         """POSTs `body` as JSON and yields the answer as it arrives.
@@ -132,18 +143,21 @@ class Outbound:
         connection at once. `first_byte_timeout` covers everything up to the first byte of the body, `stall_timeout` each
         wait after it, in seconds. Raises as `post_json`.
         """
-        return OutboundStream(self._call(url, body, headers), first_byte_timeout, stall_timeout)
+        return OutboundStream(self._post(url, body, headers), first_byte_timeout, stall_timeout)
 
-    def _call(self, url: str, body: Any, headers: Headers) -> "_Call":
-        try:
-            target = self._rules.parse(url)
-        except UrlRefused as error:
-            raise UrlNotAllowed(str(error)) from None
+    def _post(self, url: str, body: Any, headers: Headers) -> "_Call":
         try:
             data = orjson.dumps(body)
         except TypeError:
             raise OutboundError("the request cannot be written as JSON") from None
-        return _Call(self.session(), target, data, {"Content-Type": "application/json", **headers})
+        return self._call("POST", url, data, {"Content-Type": "application/json", **headers})
+
+    def _call(self, method: str, url: str, data: bytes | None, headers: Headers) -> "_Call":
+        try:
+            target = self._rules.parse(url)
+        except UrlRefused as error:
+            raise UrlNotAllowed(str(error)) from None
+        return _Call(self.session(), method, target, data, headers)
 
     async def _check_name(self, host: str) -> None:
         resolver = self._resolver or ThreadedResolver()
@@ -221,15 +235,16 @@ class OutboundStream:
 class _Call:
     """One request. On leaving, the connection is closed unless the answer was read to its end."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: URL, data: bytes, headers: Headers) -> None:
+    def __init__(self, session: aiohttp.ClientSession, method: str, url: URL, data: bytes | None, headers: Headers) -> None:
         self._session = session
+        self._method = method
         self._url = url
         self._data = data
         self._headers = headers
         self._answer: aiohttp.ClientResponse | None = None
 
     async def __aenter__(self) -> aiohttp.ClientResponse:
-        request = self._session.post(self._url, data=self._data, headers=self._headers, allow_redirects=False)
+        request = self._session.request(self._method, self._url, data=self._data, headers=self._headers, allow_redirects=False)
         self._answer = answer = await _failing(request)
         if answer.headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
             answer.close()

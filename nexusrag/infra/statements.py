@@ -1,14 +1,23 @@
 """Statements of hot paths: built and rendered once, then run on the driver with named values."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
+from sqlalchemy import ColumnElement, Text, bindparam, text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.sql.expression import ClauseElement
 
 from nexusrag.infra.database import Work
 
 _DIALECT = dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves its constructor untyped
+
+
+def expression(sql: str, parameter: str) -> ColumnElement[bool]:
+    """A boolean expression made by the product itself, with the one text parameter that it may name."""
+    made = text(sql)
+    if f":{parameter}" in sql:
+        made = made.bindparams(bindparam(parameter, type_=Text))
+    return cast(ColumnElement[bool], made.self_group())
 
 
 class Prepared:

@@ -113,7 +113,7 @@ async def test_a_revoked_key_is_refused_by_other_processes_within_a_second(serve
         try:
             async with admin.transaction():
                 await admin.execute("update api_keys set revoked_at = now() where id = $1", person.key_id)
-                await admin.execute("select pg_notify('nexusrag_changes', $1)", f"api_key {person.key_id}")
+                await admin.execute("select pg_notify('nexusrag_changes', $1)", f"credential {person.key_id}")
 
             async def refused() -> bool:
                 return all([(await client.get("/v1/documents")).status_code == 401 for client in (person.client, elsewhere)])

@@ -151,7 +151,7 @@ async def test_a_key_refused_before_is_not_remembered_while_it_is_away(held: Ins
     person, _ = await held.asker()
     admin = await own_servers.admin()
     await admin.execute("update api_keys set revoked_at = now() where id = $1", person.key_id)
-    await admin.execute("select pg_notify('nexusrag_changes', $1)", f"api_key {person.key_id}")
+    await admin.execute("select pg_notify('nexusrag_changes', $1)", f"credential {person.key_id}")
     await admin.close()
 
     async def refused() -> bool:

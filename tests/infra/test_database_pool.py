@@ -49,6 +49,27 @@ async def test_what_an_earlier_user_of_the_connection_set_is_gone(servers: Serve
         await database.close()
 
 
+async def test_whoever_is_cancelled_twice_gives_the_connection_back_whole(servers: Servers) -> None:
+    database = Database(servers.with_env().stores, pool_size=1)
+    begun: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def sleep() -> None:
+        async with database.work(None) as work:
+            begun.set_result(await work.raw.fetchval("select pg_backend_pid()"))
+            await work.raw.execute("select pg_sleep(60)")
+
+    try:
+        task = asyncio.create_task(sleep())
+        await begun
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+        async with database.work(None) as work:
+            assert await work.raw.fetchval("select pg_backend_pid()") == begun.result()
+    finally:
+        await database.close()
+
+
 async def test_a_cancel_storm_leaves_every_transaction_its_own_tenant(servers: Servers) -> None:
     database = Database(servers.with_env().stores, pool_size=4)
     chance = random.Random(7)

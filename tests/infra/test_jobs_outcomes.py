@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from nexusrag.infra.database import Database, Work
-from nexusrag.infra.jobs import Job, JobHandler, LeaseLost, PermanentFailure, backoff_s, enqueue, execute
+from nexusrag.infra.jobs import UNTIL_DONE, Job, JobHandler, LeaseLost, PermanentFailure, backoff_s, enqueue, execute
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from tests.support.queues import KIND, Queue
 
@@ -86,19 +86,69 @@ async def test_a_permanent_failure_is_not_tried_again(queue: Queue) -> None:
     assert (row["state"], row["cause"], row["attempt"]) == ("failed", "The file is encrypted.", 1)
 
 
-async def test_the_dead_hook_commits_with_the_verdict_or_not_at_all(queue: Queue) -> None:
-    async def dead(job: Job, work: Work, reason: str) -> None:
-        await enqueue(work, "clean.up", {}, queue=queue.name, max_attempts=1)
-        raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, "away")
+def buried(queue: Queue, faults: list[Exception]) -> JobHandler:
+    """A job that is no use, whose hook meets these faults one after the other and then succeeds."""
 
     async def run(job: Job) -> None:
-        raise PermanentFailure("no use")
+        raise PermanentFailure("No use.")
 
+    async def dead(job: Job, work: Work, reason: str) -> None:
+        await enqueue(work, "clean.up", {"reason": reason}, queue=queue.name, max_attempts=1)
+        if faults:
+            raise faults.pop(0)
+
+    return JobHandler(kind=KIND, run=run, dead=dead)
+
+
+async def test_the_dead_hook_commits_with_the_verdict_or_not_at_all(queue: Queue) -> None:
+    job_id = await queue.put(max_attempts=1)
+    away = [ApiError(ErrorCode.SERVICE_UNAVAILABLE, "away")] * 3
+    (job,) = await queue.claim()
+    await execute(job, buried(queue, list(away)))
+    row = await queue.row(job_id)
+    assert (row["state"], row["attempt"], row["cause"]) == ("queued", 0, "No use.")  # the verdict is tried again
+    assert await queue.claim(kinds=["clean.up"]) == []
+
+
+async def test_a_dead_hook_that_fails_is_tried_again(queue: Queue) -> None:
     job_id = await queue.put()
     (job,) = await queue.claim()
-    await execute(job, JobHandler(kind=KIND, run=run, dead=dead))
-    assert (await queue.row(job_id))["state"] == "running"  # the lease runs out, and the verdict is tried again
-    assert await queue.claim(kinds=["clean.up"]) == []
+    await execute(job, buried(queue, [ValueError("broken"), ValueError("broken")]))
+    row = await queue.row(job_id)
+    assert (row["state"], row["cause"]) == ("failed", "No use.")
+    (cleaning,) = await queue.claim(kinds=["clean.up"], limit=5)
+    assert cleaning.args == {"reason": "No use."}
+
+
+@pytest.mark.parametrize("fault", [ValueError("contents"), ApiError(ErrorCode.SERVICE_UNAVAILABLE, "The store is away.")])
+async def test_a_dead_hook_that_always_fails_ends_its_job_with_both_causes(queue: Queue, fault: Exception) -> None:
+    job_id = await queue.put(max_attempts=UNTIL_DONE)
+    await queue.sql("update jobs set created_at = created_at - interval '2 hours' where id = $1", job_id)  # patience is over
+    (job,) = await queue.claim()
+    await execute(job, buried(queue, [fault] * 10))
+    row = await queue.row(job_id)
+    told = "The store is away." if isinstance(fault, ApiError) else "An internal error (ValueError)."
+    assert (row["state"], row["cause"]) == ("failed", f"No use. What should follow from that failed too: {told}")
+    assert await queue.claim(kinds=[KIND, "clean.up"], limit=5) == []
+
+
+async def test_waiting_for_a_lock_costs_no_attempt(queue: Queue) -> None:
+    async def run(job: Job) -> None:
+        async with job.work() as work:
+            await work.raw.execute("set local lock_timeout = '50ms'")
+            await work.raw.execute("select 1 from jobs where id = $1 for update", locked)
+
+    locked, job_id = await queue.put(kind="other"), await queue.put(max_attempts=1)
+    admin = await queue.servers.admin()
+    try:
+        async with admin.transaction():
+            await admin.execute("select 1 from jobs where id = $1 for update", locked)
+            (job,) = await queue.claim()
+            await execute(job, JobHandler(kind=KIND, run=run))
+    finally:
+        await admin.close()
+    row = await queue.row(job_id)
+    assert (row["state"], row["attempt"], row["cause"]) == ("queued", 0, "Another process holds what this needs.")
 
 
 async def test_a_job_whose_workers_all_died_is_given_up(queue: Queue) -> None:

@@ -4,9 +4,12 @@ import asyncio
 
 import pytest
 
-from nexusrag.infra.jobs import Job, JobHandler
+from nexusrag.infra import runner as runner_module
+from nexusrag.infra.jobs import LEASE_S, Job, JobHandler, transaction
 from nexusrag.infra.redis import Redis
+from nexusrag.infra.resources import Resources
 from nexusrag.infra.runner import Runner
+from nexusrag.kernel.errors import ApiError, ErrorCode
 from tests.support.processes import until
 from tests.support.queues import KIND, Queue
 
@@ -139,6 +142,37 @@ async def test_a_job_that_was_taken_away_is_stopped(queue: Queue) -> None:
     assert (row["epoch"], row["attempt"]) == (2, 2)
 
 
+@pytest.mark.slow
+async def test_what_a_frozen_worker_holds_comes_free_within_a_lease(queue: Queue) -> None:
+    job_id = await queue.put()
+    with pytest.raises(ApiError) as lost:
+        async with transaction(queue.resources) as work:  # nothing is heard of it after this statement
+            await work.raw.fetch("select * from jobs_claim('frozen', $1, $2, 1, interval '10 s')", queue.name, [KIND])
+            async with queue.running(QUICK):
+                await ended(queue, job_id)
+    assert lost.value.code is ErrorCode.SERVICE_UNAVAILABLE
+    (row,) = await queue.sql("select *, extract(epoch from started_at - created_at)::float as wait from jobs where id = $1", job_id)
+    assert (row["epoch"], row["attempt"]) == (1, 1)
+    assert row["wait"] < LEASE_S
+
+
+@pytest.mark.slow
+async def test_what_a_dead_worker_asked_the_database_for_is_given_up(queue: Queue) -> None:
+    with pytest.raises(ApiError):
+        async with transaction(queue.resources) as work:
+            session = await work.raw.fetchval("select pg_backend_pid()")
+            asking = asyncio.create_task(work.raw.execute("select pg_sleep(60)"))
+            await until(lambda: queue.sql("select 1 from pg_stat_activity where pid = $1 and wait_event = 'PgSleep'", session))
+            work.raw.terminate()
+            await asyncio.wait({asking})
+
+            async def ended() -> bool:
+                return not await queue.sql("select 1 from pg_stat_activity where pid = $1", session)
+
+            await until(ended, 10)
+            await asking
+
+
 async def test_a_stopping_worker_hands_back_what_it_cannot_finish_without_counting_the_attempt(queue: Queue) -> None:
     async def hold(job: Job) -> None:
         await asyncio.Event().wait()
@@ -164,6 +198,67 @@ async def test_a_stopping_worker_finishes_what_is_nearly_done(queue: Queue) -> N
     async with queue.running(JobHandler(kind=KIND, run=run)):
         await asyncio.wait_for(nearly.wait(), 10)
     assert (await queue.row(job_id))["state"] == "succeeded"
+
+
+async def test_a_job_that_was_claimed_while_the_worker_was_told_to_stop_does_not_wait_for_its_lease(queue: Queue) -> None:
+    stop = asyncio.Event()
+
+    class Stopped(Runner):
+        async def _claim(self) -> None:
+            stop.set()
+            await super()._claim()
+
+    job_id = await queue.put()
+    await Stopped(queue.resources, queue.name, (QUICK,), concurrency=1, heartbeat_s=1).run(stop)
+    row = await queue.row(job_id)
+    assert (row["state"], row["attempt"]) == ("succeeded", 1)
+
+
+@pytest.mark.slow
+async def test_a_stopping_worker_ends_though_a_library_drops_its_cancellation(queue: Queue) -> None:
+    dropped = 0
+
+    async def deaf(_: Resources) -> None:
+        nonlocal dropped
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            dropped += 1
+            if dropped > 2:
+                raise
+
+    await asyncio.wait_for(stopped_with(queue, deaf), 10)
+    assert dropped == 3
+
+
+async def test_a_stopping_worker_leaves_behind_what_never_ends(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "_END_WITHIN_S", 0.1)
+    release = asyncio.Event()
+
+    async def deaf(_: Resources) -> None:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                pass
+
+    before = asyncio.all_tasks()
+    await asyncio.wait_for(stopped_with(queue, deaf), 10)
+    left = asyncio.all_tasks() - before
+    assert "cron" in {task.get_name() for task in left}
+    release.set()
+    assert await runner_module._end(left, within_s=10) == []
+
+
+async def stopped_with(queue: Queue, cron: runner_module.Periodic) -> None:
+    """A worker that is told to stop once `cron` is under way."""
+    under_way = asyncio.Event()
+
+    async def begin(resources: Resources) -> None:
+        under_way.set()
+        await cron(resources)
+
+    await Runner(queue.resources, queue.name, (QUICK,), concurrency=1, heartbeat_s=1, crons={"cron": (0.01, begin)}).run(under_way)
 
 
 async def test_a_failing_job_does_not_disturb_its_neighbours(queue: Queue) -> None:

@@ -1,7 +1,7 @@
 """Worker processes that die or freeze in the middle of a document. Another takes over, and the result is that of a clean run."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -39,7 +39,7 @@ select (select count(*) from document_versions where tenant_id = $1) as versions
        + (select count(*) from embeddings where tenant_id = $1 and version_id not in (select id from live)) as orphans
 """
 RUNNING = "select 1 from jobs where queue = $1 and state = 'running' and args->>'document_id' = $2"
-BLOCKED = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like '%insert into postings%'"
+BLOCKED = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like '%{}%'"
 
 
 class Crash(NamedTuple):
@@ -120,7 +120,7 @@ async def stuck(crash: Crash, where: str) -> AsyncIterator[tuple[Process, str]]:
             document = await crash.person.text(crash.corpus, TEXT, wait=False)
             other = await crash.servers.admin()
             try:
-                await until(lambda: other.fetch(BLOCKED))
+                await until(lambda: other.fetch(BLOCKED.format("insert into postings")))
             finally:
                 await other.close()
             yield worker, document
@@ -158,6 +158,29 @@ async def test_a_worker_that_wakes_up_after_its_lease_has_no_second_effect(crash
         assert dict(await crash.job(document)) == before
         assert (before["state"], before["epoch"]) == ("succeeded", 2)
         assert frozen.code is None
+        await crash.like_a_clean_run(document)
+
+
+async def test_a_worker_that_freezes_inside_a_transaction_is_replaced_within_15_seconds(crash: Crash) -> None:
+    document = await crash.person.text(crash.corpus, TEXT, wait=False)
+    async with AsyncExitStack() as workers:
+        async with crash.admin.transaction():
+            await crash.admin.execute("select 1 from documents where id = $1 for update", document)
+            frozen = await workers.enter_async_context(crash.worker())
+            other = await crash.servers.admin()
+            try:
+                await until(lambda: other.fetch(BLOCKED.format("update documents")))
+            finally:
+                await other.close()
+            frozen.freeze()
+            frozen_at = await crash.admin.fetchval("select clock_timestamp()")
+        # Its session has the document's row now, and is idle.
+        await workers.enter_async_context(crash.worker())
+        assert (await crash.person.settled(document, 60))["status"] == "succeeded"
+        job = await crash.job(document)
+        assert (job["state"], job["attempt"], job["epoch"]) == ("succeeded", 2, 2)
+        assert (job["started_at"] - frozen_at).total_seconds() <= 15
+        assert (job["finished_at"] - frozen_at).total_seconds() <= 30  # and did not wait for the row after that
         await crash.like_a_clean_run(document)
 
 

@@ -1,15 +1,36 @@
-"""Which model a space of the index belongs to. A space never changes, so what was read once is kept."""
+"""What is known of a space of the index: its model, which never changes, and whether its HNSW index can be used yet."""
+
+from dataclasses import dataclass
 
 from nexusrag.infra.database import Work
 
+_SPACE = (
+    "select s.model, coalesce(i.indisvalid, false) as indexed from embedding_spaces s "
+    "left join pg_index i on i.indexrelid = to_regclass('public.embeddings_hnsw_' || s.id) where s.id = $1"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """`indexed`: an index of all its vectors is ready."""
+
+    model: str
+    indexed: bool
+
 
 class Spaces:
-    """Models by space."""
+    """Spaces by id. One that has its index is read once."""
 
     def __init__(self) -> None:
-        self._models: dict[int, str] = {}
+        self._indexed: dict[int, Space] = {}
 
-    async def model_of(self, work: Work, space_id: int) -> str:
-        if space_id not in self._models:
-            self._models[space_id] = await work.raw.fetchval("select model from embedding_spaces where id = $1", space_id)
-        return self._models[space_id]
+    async def of(self, work: Work, space_id: int) -> Space:
+        held = self._indexed.get(space_id)
+        if held is not None:
+            return held
+        row = await work.raw.fetchrow(_SPACE, space_id)
+        assert row is not None, "spaces are never removed"
+        space = Space(row["model"], row["indexed"])
+        if space.indexed:
+            self._indexed[space_id] = space
+        return space
