@@ -1,7 +1,7 @@
 """Builds the HTTP application from the domains. Refuses to start with a route that has no gate."""
 
+import functools
 import inspect
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +11,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import BaseRoute, Match
 
 from nexusrag import __version__
@@ -23,14 +22,15 @@ from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.pipeline import PIPELINE
 from nexusrag.process import open_process
 from nexusrag.settings import Settings
+from nexusrag.web import openapi
 from nexusrag.web.domain import Domain
-from nexusrag.web.envelope import Envelope, ErrorEnvelope, Listed, error_response
+from nexusrag.web.envelope import ENVELOPED, Envelope, Errors, Listed, error_response
 from nexusrag.web.gate import public
-from nexusrag.web.legacy import legacy_path
+from nexusrag.web.hosts import AllowedHosts
+from nexusrag.web.legacy import legacy_headers, legacy_path
 from nexusrag.web.route import GatedRoute, invalid
 from nexusrag.web.router import Declared, Router
 
-_ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorEnvelope}, "5XX": {"model": ErrorEnvelope}}
 _META = Router("", tag="Meta")
 _NOT_FOUND = ApiError(ErrorCode.NOT_FOUND, "No such path; see /v1/docs.")
 
@@ -47,6 +47,7 @@ def create_app(settings: Settings, *, domains: Sequence[Domain] = DOMAINS) -> Fa
 
     app = FastAPI(
         title="NexusRAG",
+        description=openapi.DESCRIPTION,
         version=__version__,
         lifespan=lifespan,
         docs_url=None,
@@ -57,13 +58,17 @@ def create_app(settings: Settings, *, domains: Sequence[Domain] = DOMAINS) -> Fa
     app.state.pipeline = PIPELINE
     app.state.loaders = {kind: load for domain in domains for kind, load in domain.loaders.items()}
     app.state.resources = Resources()
+    app.state.errors = {router.prefix: router.errors for domain in domains for router in domain.routers if router.errors is not ENVELOPED}
+    app.state.drains = [drain for domain in domains for drain in domain.drains]
     hosts = [host.strip() for host in settings.web.allowed_hosts.split(",") if host.strip()]
     if hosts != ["*"]:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+        app.add_middleware(AllowedHosts, hosts=hosts)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.router.routes[:] = routes_of((*domains, _meta_domain()), legacy=settings.web.legacy_routes_enabled)
     check_routes(app.router.routes, expected=len(app.router.routes))
+    described = functools.partial(openapi.complete, routes=_gated(app), key_header=settings.auth.auth_api_key_header)
+    app.openapi = functools.cache(lambda: described(FastAPI.openapi(app)))  # type: ignore[method-assign]  # as FastAPI has it extended
     return app
 
 
@@ -93,44 +98,38 @@ def check_routes(routes: Sequence[BaseRoute], *, expected: int) -> int:
 
 def _route(declared: Declared, path: str, *, alias: bool) -> GatedRoute:
     returned = inspect.signature(declared.endpoint, eval_str=True).return_annotation
+    bare = inspect.isclass(returned) and issubclass(returned, Response)
     return GatedRoute(
         path,
         declared.endpoint,
         gate=declared.gate,
         legacy=alias,
+        errors=declared.errors,
         methods=[declared.method],
         status_code=declared.status_code,
-        response_model=None if declared.status_code == 204 else _model(returned, declared),
+        response_model=None if bare or declared.status_code == 204 else _model(returned, declared),
+        response_class=Response if bare else JSONResponse,
         tags=[declared.tag],
         include_in_schema=not alias,
         deprecated=alias or None,
-        responses={**_ERRORS, **(declared.responses or {})},
+        responses=openapi.responses(declared),
         name=declared.endpoint.__name__,
-        openapi_extra={"parameters": _named_by_gate(declared)},
     )
 
 
-def _named_by_gate(declared: Declared) -> list[dict[str, Any]]:
-    """Path parameters that the gate reads: the handler does not name them, so the framework does not describe them."""
-    names = set(re.findall(r"{(\w+)}", declared.path)) - set(inspect.signature(declared.endpoint).parameters)
-    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in sorted(names)]
-
-
 def _model(returned: Any, declared: Declared) -> Any:
-    if isinstance(returned, type) and issubclass(returned, Response):
-        return None
     if getattr(returned, "__origin__", None) is Listed:
         returned = list[returned.__args__[0]]
     return Envelope[returned] if declared.gate.enveloped else returned
 
 
-@_META.get("/openapi.json", gate=public("the interface is no secret", enveloped=False))
-async def openapi(request: Request) -> Response:
+@_META.get("/openapi.json", gate=public("the interface is no secret", enveloped=False), media_type="application/json")
+async def interface(request: Request) -> Response:
     """The OpenAPI document of this release."""
     return JSONResponse(request.app.openapi())
 
 
-@_META.get("/docs", gate=public("the interface is no secret", enveloped=False))
+@_META.get("/docs", gate=public("the interface is no secret", enveloped=False), media_type="text/html")
 async def docs() -> Response:
     """The interface, to read and to try."""
     return get_swagger_ui_html(openapi_url="/v1/openapi.json", title="NexusRAG")
@@ -143,18 +142,30 @@ def _meta_domain() -> Domain:
 async def _http_error(request: Request, error: Exception) -> Response:
     """What Starlette refuses itself: unknown paths and methods."""
     status = error.status_code if isinstance(error, HTTPException) else 500
-    known = _NOT_FOUND if status in (404, 405) else ApiError(ErrorCode.BAD_REQUEST, "The request cannot be understood.")
-    answer = error_response(known, request_id_of(request))
     if status == 405:
-        answer.status_code = 405
-        answer.headers["Allow"] = ", ".join(_methods_at(request))
-    return answer
+        return _wrong_method(request)
+    known = _NOT_FOUND if status == 404 else ApiError(ErrorCode.BAD_REQUEST, "The request cannot be understood.")
+    return _errors_below(request).answer(known, request_id_of(request))
 
 
-def _methods_at(request: Request) -> list[str]:
-    """What the path takes: the framework names the methods of one route, and a path may have several."""
-    here = [route for route in request.app.router.routes if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in here if isinstance(route, GatedRoute) for method in route.methods or ()})
+def _errors_below(request: Request) -> Errors:
+    """The form of refusals where no route matched: that of the router below whose prefix the path stands."""
+    path, known = request.scope["path"], request.app.state.errors
+    return next((errors for prefix, errors in known.items() if path == prefix or path.startswith(f"{prefix}/")), ENVELOPED)
+
+
+def _wrong_method(request: Request) -> Response:
+    """Names what the path takes: the framework knows the methods of one route, and a path may have several."""
+    here = [route for route in _gated(request.app) if route.matches(request.scope)[0] is not Match.NONE]
+    methods = ", ".join(sorted({method for route in here for method in route.methods or ()}))
+    error = ApiError(ErrorCode.METHOD_NOT_ALLOWED, f"Use {methods} here.", headers={"Allow": methods})
+    if all(route.legacy for route in here):
+        return error_response(error, request_id_of(request), legacy=True, headers=legacy_headers())
+    return here[0].errors.answer(error, request_id_of(request))
+
+
+def _gated(app: FastAPI) -> list[GatedRoute]:
+    return [route for route in app.router.routes if isinstance(route, GatedRoute)]
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:

@@ -21,7 +21,7 @@ from nexusrag.providers.embeddings.factory import open_embedder
 from nexusrag.providers.embeddings.port import Embedder
 from nexusrag.settings import Settings, SettingsError
 from nexusrag.web.cursors import Cursors
-from nexusrag.web.domain import Domain
+from nexusrag.web.domain import Descriptions, Domain
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +45,7 @@ async def open_process(settings: Settings, domains: Sequence[Domain]) -> AsyncIt
         resources.put(Cursors, Cursors(settings.web.ui_cursor_secret.get_secret_value()))
         resources.put(Bulkheads, Bulkheads({"run": settings.runs.run_max_concurrency, "ingest": settings.ingestion.ingest_max_concurrency}))
         resources.put(Handlers, Handlers(handler for domain in domains for handler in domain.jobs))
+        resources.put(Descriptions, Descriptions(domains))
         changes = resources.put(Changes, Changes(database))
         for domain in domains:
             for opening in domain.opens:
@@ -79,11 +80,19 @@ def refusals(settings: Settings) -> list[str]:
         faults.append("AUTH_DEV_BYPASS: allowed only with ENVIRONMENT=development and API_HOST on loopback")
     if not auth.auth_enabled:
         faults.append("AUTH_ENABLED: cannot be false; use AUTH_DEV_BYPASS=true for development on loopback")
+    if not auth.authz_require_tenant_predicate:
+        faults.append("AUTHZ_REQUIRE_TENANT_PREDICATE: cannot be false; statements without their tenant find nothing")
     if settings.runtime.environment == "production" and settings.runtime.debug_events:
         faults.append("DEBUG_EVENTS: shows passages on the stream; not allowed with ENVIRONMENT=production")
-    for name, secret in (("UI_CURSOR_SECRET", settings.web.ui_cursor_secret), ("AUTH_KEY_PEPPER", auth.auth_key_pepper)):
-        if len(secret.get_secret_value()) < 16:
-            faults.append(f"{name}: needs at least 16 characters; `nexusrag up` makes one, elsewhere set it")
+    secrets = {
+        "UI_CURSOR_SECRET": settings.web.ui_cursor_secret,
+        "AUTH_KEY_PEPPER": auth.auth_key_pepper,
+        "AUTH_JWT_SECRET": settings.identity.auth_jwt_secret,
+    }
+    for name, secret in secrets.items():
+        least = 32 if name == "AUTH_JWT_SECRET" else 16  # RFC 7518: no shorter than the hash
+        if len(secret.get_secret_value()) < least:
+            faults.append(f"{name}: needs at least {least} characters; `nexusrag up` makes one, elsewhere set it")
     for name, url in (("DATABASE_URL", settings.stores.database_url), ("REDIS_URL", settings.stores.redis_url)):
         if not url.get_secret_value():
             faults.append(f"{name}: not set; `nexusrag up` starts an embedded server")

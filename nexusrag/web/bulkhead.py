@@ -9,7 +9,7 @@ from nexusrag.web.stage import Stage
 async def take_place(call: CallContext) -> None:
     """Refuse with SERVICE_BUSY when this process is full. A replay and a reader that comes back take no place."""
     resuming = call.gate.bulkhead == "run" and "last-event-id" in call.request.headers
-    if call.gate.bulkhead is None or call.replay is not None or call.run_id is not None or resuming:
+    if call.gate.bulkhead is None or call.run_id is not None or resuming:
         return
     call.slot = call.of(Bulkheads)[call.gate.bulkhead].acquire()
     call.on_leaving(call.release_slot)

@@ -1,7 +1,7 @@
 """One request on its way through the pipeline: who calls, what they may reach, what goes on record."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
@@ -9,8 +9,10 @@ from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from nexusrag.infra.bulkheads import Slot
+from nexusrag.infra.changes import Changes, announce
 from nexusrag.infra.database import Database, Work
 from nexusrag.infra.resources import Resources
+from nexusrag.kernel.actions import Resource
 from nexusrag.kernel.events import EventType
 from nexusrag.kernel.principal import Principal
 from nexusrag.web.gate import Gate
@@ -30,12 +32,22 @@ class CallContext:
     loaders: Mapping[Any, Any]
     legacy: bool = False
     _principal: Principal | None = None
-    # Tenant and key of a credential that was recognised and refused: its owner sees the attempt.
-    claimed: tuple[str, str] | None = None
+    # The tenant that an operator of the platform named, where that is not their own.
+    acting_in: str | None = None
+    # Tenant, type of actor and id behind a credential that was recognised and refused: its owner sees the attempt.
+    claimed: tuple[str, str, str] | None = None
+    # The event under which a refusal stands in the log, where it is not the usual one of its code.
+    refused_as: EventType | None = None
+    # How many changes of credentials this process had heard of when the caller's own was checked.
+    heard: int = 0
     _work: Work | None = None
-    _end_work: Callable[[], Awaitable[None]] | None = None
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     loaded: Any = None
-    rights: tuple[bool, bool] = (False, False)
+    # What the loader found to be granted; the stage of the resource's domain reads it.
+    rights: Any = None
+    caller: Any = None
+    # The policy that refused the request, for the log.
+    denied_by: str | None = None
     body: Any = None
     fingerprint: bytes = b""
     replay: Any = None
@@ -43,9 +55,16 @@ class CallContext:
     slot: Slot | None = None
     idempotency: tuple[str, str, bytes] | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    # Another status than the route's own, for what was accepted and not done yet.
+    status: int | None = None
     recorded: dict[str, Any] = field(default_factory=dict)
+    # What the audit events are about; a type of None is what the gate loads.
+    resource_type: Resource | None = None
     resource_id: str | None = None
+    # The request found everything as it wants it: there is no act for the gate's audit event to record.
+    unchanged: bool = False
     events: list[tuple[EventType, dict[str, Any]]] = field(default_factory=list)
+    _on_resuming: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     _after_commit: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     _on_failure: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     _finally: list[Callable[[], None]] = field(default_factory=list)
@@ -66,7 +85,8 @@ class CallContext:
 
     @property
     def tenant_id(self) -> str:
-        return self.principal.tenant_id
+        """The tenant that the request acts in: the caller's own, unless an operator named another."""
+        return self.acting_in or self.principal.tenant_id
 
     @property
     def db(self) -> Work:
@@ -79,21 +99,42 @@ class CallContext:
     def session(self) -> AsyncSession:
         return self.db.session
 
-    def open_work(self, work: Work | None, end: Callable[[], Awaitable[None]] | None = None) -> None:
-        """For the route class alone."""
-        self._work = work
-        self._end_work = end
+    async def begin_work(self, stack: AsyncExitStack) -> None:
+        """Open the request's transaction, which ends with `stack`. For the route class alone."""
+        self._stack = stack
+        self._work = await stack.enter_async_context(self.work())
+
+    def drop_work(self) -> None:
+        """Forget a transaction that has ended. For the route class alone."""
+        self._work = None
 
     async def end_work(self) -> None:
         """Commit the request's transaction before the handler is done, for handlers that read and then ask a model."""
-        ender, self._end_work = self._end_work, None
-        if ender is not None:
+        if self._work is not None:
+            await self._stack.aclose()
             self._work = None
-            await ender()
+            self._on_failure.clear()
+
+    @asynccontextmanager
+    async def outside_work(self) -> AsyncIterator[None]:
+        """Commit what was done so far and go on in a further transaction afterwards, for what takes long, such as storing a file.
+
+        Nothing holds a connection meanwhile, and no lock outlives it: look again at what the former transaction looked at.
+        """
+        await self.end_work()
+        yield
+        self._work = await self._stack.enter_async_context(self.work())
+        for action in self._on_resuming:
+            await action()
 
     @property
     def has_work(self) -> bool:
         return self._work is not None
+
+    @property
+    def commit_sent(self) -> bool:
+        """Whether the transaction may have been committed though it ended in an error."""
+        return self._work is not None and self._work.commit_sent
 
     def work(self, *, options: Mapping[str, str] | None = None) -> AbstractAsyncContextManager[Work]:
         """A further transaction of the caller's tenant, for work that goes on after the answer began."""
@@ -107,9 +148,22 @@ class CallContext:
         """Add identifiers and counts to the gate's audit event. Never text of prompts or documents."""
         self.recorded.update(metadata)
 
+    def about(self, kind: Resource, key: str) -> None:
+        """Name what the gate's audit event is about, where that is not what the gate loaded."""
+        self.resource_type, self.resource_id = kind, key
+
     def also_record(self, event: EventType, **metadata: Any) -> None:
         """A further audit event of the same transaction."""
         self.events.append((event, metadata))
+
+    async def announce(self, kind: str, key: str) -> None:
+        """Once committed, every process drops what it keeps about `kind` `key`; this one before the answer is sent."""
+        await announce(self.db, kind, key)
+
+        async def here() -> None:
+            self.of(Changes).tell(kind, key)
+
+        self.after_commit(here)
 
     def after_commit(self, action: Callable[[], Awaitable[None]]) -> None:
         """Run `action` once the transaction is durable, before the answer is sent."""
@@ -118,6 +172,10 @@ class CallContext:
     def on_failure(self, action: Callable[[], Awaitable[None]]) -> None:
         """Run `action` when the transaction is not committed, to take back what a rollback cannot."""
         self._on_failure.append(action)
+
+    def on_resuming(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Run `action` first in each further transaction of the request (`outside_work`)."""
+        self._on_resuming.append(action)
 
     def on_leaving(self, action: Callable[[], None]) -> None:
         """Run `action` when the request is over, whatever happened."""

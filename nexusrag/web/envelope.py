@@ -1,6 +1,6 @@
 """What an answer looks like: the v1 envelope, the bare legacy body, and errors in both."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -91,3 +91,15 @@ def error_response(error: ApiError, request_id: str, *, legacy: bool = False, he
     if error.status == 401:
         answer.headers["WWW-Authenticate"] = "Bearer"
     return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """What refusals look like below one router's prefix, unknown paths included, where a standard has its own form for them."""
+
+    model: type[BaseModel] = ErrorEnvelope
+    media_type: str = "application/json"
+    answer: Callable[[ApiError, str], Response] = error_response
+
+
+ENVELOPED = Errors()

@@ -5,6 +5,8 @@ from typing import Literal
 
 from nexusrag.kernel.actions import Action, Permission, Resource
 from nexusrag.kernel.events import EventType
+from nexusrag.kernel.features import Feature
+from nexusrag.kernel.principal import PERSONAL, Credential
 
 Bulkhead = Literal["run", "ingest"]
 
@@ -14,14 +16,22 @@ class Gate:
     """`action` fixes the least role. `on` names the resource that is loaded before the handler, found at `at`.
 
     `at` is `path` (the path parameter `<kind>_id`) or `body` (the field `<kind>_id` of a JSON body or form). `permission` is
-    what the caller needs on the resource. `audit` is recorded when the handler succeeds. `legacy` serves the unversioned alias.
+    what the caller needs on the resource. `feature` must be part of the tenant's plan. `credentials` are the kinds accepted.
+    `operator`: only operators of the platform. `reach` = `operators`: they may name a tenant that is not their own.
+    `audit` is recorded when the handler succeeds. `legacy` serves the unversioned alias. `shown_once` is a field of the answer
+    that is never stored: an answer repeated for an Idempotency-Key has null there.
     """
 
     action: Action | None
     on: Resource | None = None
     at: Literal["path", "body"] = "path"
     permission: Permission | None = None
+    feature: Feature | None = None
+    credentials: frozenset[Credential] = PERSONAL
+    operator: bool = False
+    reach: Literal["own", "operators"] = "own"
     audit: EventType | None = None
+    shown_once: str | None = None
     bulkhead: Bulkhead | None = None
     idempotent: bool = True
     transaction: bool = True
@@ -40,7 +50,12 @@ def gate(
     *,
     at: Literal["path", "body"] = "path",
     permission: Permission | None = None,
+    feature: Feature | None = None,
+    credentials: frozenset[Credential] = PERSONAL,
+    operator: bool = False,
+    reach: Literal["own", "operators"] = "own",
     audit: EventType | None = None,
+    shown_once: str | None = None,
     bulkhead: Bulkhead | None = None,
     idempotent: bool = True,
     legacy: bool = False,
@@ -53,7 +68,12 @@ def gate(
         on=on,
         at=at,
         permission=permission,
+        feature=feature,
+        credentials=credentials,
+        operator=operator,
+        reach=reach,
         audit=audit,
+        shown_once=shown_once,
         bulkhead=bulkhead,
         idempotent=idempotent,
         legacy=legacy,

@@ -15,7 +15,6 @@ from nexusrag.web.stage import Stage
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
 _WRITES = ("POST", "PUT", "PATCH", "DELETE")
-_KEPT_HEADERS = ("content-type", "location")
 
 
 async def replay(call: CallContext) -> None:
@@ -25,24 +24,13 @@ async def replay(call: CallContext) -> None:
     key was used for something else.
     """
     key = _key(call)
-    if key is None or not call.of(Settings).web.idempotency_enabled:
+    if key is None:
         return
-    scope = call.principal.subject_id
-    # The lock goes with the transaction, so a crash never leaves a key blocked.
-    lock = int.from_bytes(hashlib.sha256(f"{call.tenant_id}\x00{scope}\x00{key}".encode()).digest()[:8], "big", signed=True)
-    row = await call.db.raw.fetchrow(
-        "select pg_try_advisory_xact_lock($1) as held, s.* from (select 1) one left join idempotency_keys s "
-        "on s.tenant_id = $2 and s.scope = $3 and s.key = $4 and s.expires_at > now()",
-        lock,
-        call.tenant_id,
-        scope,
-        key,
-    )
-    fingerprint = _fingerprint(call)
-    if row is None or not row["held"]:
-        raise _in_progress()
+    scope, fingerprint = call.principal.subject_id, _fingerprint(call)
+    row = await _held(call, scope, key)
     if row["key"] is None:
         call.idempotency = (scope, key, fingerprint)
+        call.on_resuming(lambda: _still_first(call, scope, key))
         return
     if row["fingerprint"] != fingerprint:
         raise ApiError(ErrorCode.IDEMPOTENCY_KEY_CONFLICT, "This Idempotency-Key was used for another request; choose a new one.")
@@ -50,8 +38,30 @@ async def replay(call: CallContext) -> None:
     if row["run_id"] is not None:
         call.run_id = row["run_id"]  # a stream is not stored: its key leads to the run
         return
-    headers = {**row["headers"], **call.headers, "X-Request-Id": call.request_id}
-    call.replay = Response(row["body"], status_code=row["status"], headers=headers)
+    call.replay = _stored(call, row)
+
+
+async def repeated_deletion(call: CallContext) -> Response | None:
+    """The stored answer to a deletion that finds nothing because the same request of the same person has been carried out.
+
+    Asked when loading finds nothing, so before permissions, which are gone with the resource: it tells nobody what they were
+    not told before. With another key, or none, what is gone is not found.
+    """
+    key = _key(call) if call.request.method == "DELETE" and call.gate.idempotent else None
+    if key is None:
+        return None
+    row = await call.db.raw.fetchrow(
+        "select status, headers, body from idempotency_keys "
+        "where tenant_id = $1 and scope = $2 and key = $3 and fingerprint = $4 and expires_at > now()",
+        call.tenant_id,
+        call.principal.subject_id,
+        key,
+        _fingerprint(call),
+    )
+    if row is None:
+        return None
+    call.headers[REPLAYED] = "true"
+    return _stored(call, row)
 
 
 async def store(call: CallContext, status: int, body: bytes) -> None:
@@ -64,6 +74,8 @@ async def store(call: CallContext, status: int, body: bytes) -> None:
         return
     scope, key, fingerprint = call.idempotency
     headers = {"content-type": "application/json"} if body else {}
+    if call.gate.shown_once is not None:
+        body = _without(body, call.gate.shown_once)
     kept = await call.db.raw.fetchval(
         "insert into idempotency_keys (tenant_id, scope, key, fingerprint, status, headers, body, run_id, expires_at) "
         "values ($1, $2, $3, $4, $5, $6::text::jsonb, $7, $8, now() + make_interval(hours => $9)) "
@@ -77,7 +89,44 @@ async def store(call: CallContext, status: int, body: bytes) -> None:
         raise _in_progress()
 
 
+def _stored(call: CallContext, row: Any) -> Response:
+    headers = {**row["headers"], **call.headers, "X-Request-Id": call.request_id}
+    return Response(row["body"], status_code=row["status"], headers=headers)
+
+
+def _without(body: bytes, field: str) -> bytes:
+    """The answer with null for what is shown once: nobody finds a secret in the store."""
+    answer = orjson.loads(body)
+    answer["data"][field] = None
+    return orjson.dumps(answer)
+
+
+async def _held(call: CallContext, scope: str, key: str) -> Any:
+    """Hold the key until the transaction ends; the row of its answer, or one of nulls."""
+    # The lock goes with the transaction, so a crash never leaves a key blocked.
+    lock = int.from_bytes(hashlib.sha256(f"{call.tenant_id}\x00{scope}\x00{key}".encode()).digest()[:8], "big", signed=True)
+    row = await call.db.raw.fetchrow(
+        "select pg_try_advisory_xact_lock($1) as held, s.* from (select 1) one left join idempotency_keys s "
+        "on s.tenant_id = $2 and s.scope = $3 and s.key = $4 and s.expires_at > now()",
+        lock,
+        call.tenant_id,
+        scope,
+        key,
+    )
+    if row is None or not row["held"]:
+        raise _in_progress()
+    return row
+
+
+async def _still_first(call: CallContext, scope: str, key: str) -> None:
+    """The lock went with the former transaction: another request may hold the key now, or be done already."""
+    if (await _held(call, scope, key))["key"] is not None:
+        raise _in_progress()
+
+
 def _key(call: CallContext) -> str | None:
+    if not call.of(Settings).web.idempotency_enabled:
+        return None
     given = call.request.headers.getlist(HEADER)
     if not given:
         field: Any = call.body.get("idempotency_key") if isinstance(call.body, dict) else None

@@ -18,14 +18,14 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from starlette.datastructures import UploadFile
 
-from nexusrag.infra.database import Database, Work, unreachable
+from nexusrag.infra.database import unreachable
 from nexusrag.infra.ids import request_id_of
 from nexusrag.infra.metrics import REQUESTS
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.settings import Settings
 from nexusrag.web.body import read_form, read_json
 from nexusrag.web.call import CALL_KEY, CallContext
-from nexusrag.web.envelope import Data, Listed, enveloped, error_response
+from nexusrag.web.envelope import ENVELOPED, Data, Errors, Listed, enveloped, error_response
 from nexusrag.web.gate import Gate
 from nexusrag.web.legacy import legacy_headers
 from nexusrag.web.stage import Pipeline, Stage
@@ -37,8 +37,11 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 class GatedRoute(APIRoute):
     """A route with its gate. The pipeline and the resources are found on the application when a request comes."""
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], *, gate: Gate, legacy: bool = False, **options: Any) -> None:
+    def __init__(
+        self, path: str, endpoint: Callable[..., Any], *, gate: Gate, legacy: bool = False, errors: Errors = ENVELOPED, **options: Any
+    ) -> None:
         self.gate = gate
+        self.errors = errors
         self.legacy = legacy
         self._stages: tuple[tuple[Stage, ...], tuple[Stage, ...]] | None = None
         super().__init__(path, as_data(endpoint, options.get("status_code") or 200), strict_content_type=False, **options)
@@ -84,30 +87,28 @@ class GatedRoute(APIRoute):
         await self._read_body(call)
         if not self.gate.transaction:
             return self._finish(call, await inner(call.request))
-        work: Work | None = None
         try:
             async with AsyncExitStack() as stack:
-                work = await stack.enter_async_context(call.of(Database).work(call.tenant_id))
-                call.open_work(work, stack.aclose)
+                await call.begin_work(stack)
                 response = await self._within(call, pipeline, within, inner)
         except BaseException:
             # A COMMIT that was sent may have been carried out though its answer was lost: nothing is taken back then.
-            if work is None or not work.commit_sent:
+            if not call.commit_sent:
                 await asyncio.shield(call.run_on_failure())
             raise
         finally:
-            call.open_work(None)
+            call.drop_work()
         await call.run_after_commit()
         return response
 
     async def _within(self, call: CallContext, pipeline: Pipeline, stages: tuple[Stage, ...], inner: Handler) -> Response:
         for stage in stages:
             await stage.enter(call)
-        if call.replay is not None:
-            replay: Response = call.replay
-            if call.legacy:
-                replay.headers.update(legacy_headers())
-            return replay
+            if call.replay is not None:
+                replay: Response = call.replay
+                if call.legacy:
+                    replay.headers.update(legacy_headers())
+                return replay
         response = self._finish(call, await inner(call.request))
         for closing in pipeline.closing if call.has_work else ():
             await closing(call, response.status_code, bytes(getattr(response, "body", b"")))
@@ -132,7 +133,7 @@ class GatedRoute(APIRoute):
                 response = Response(status_code=204)
             else:
                 body = response.payload if plain else enveloped(response.payload, call.request_id, response.page)
-                response = Response(body, status_code=response.status_code, media_type="application/json")
+                response = Response(body, status_code=call.status or response.status_code, media_type="application/json")
         response.headers.update(call.headers)
         response.headers["X-Request-Id"] = call.request_id
         if call.legacy:
@@ -140,12 +141,13 @@ class GatedRoute(APIRoute):
         return response
 
     async def _refuse(self, call: CallContext, pipeline: Pipeline, error: ApiError | RequestValidationError) -> Response:
-        call.open_work(None)
+        call.drop_work()
         if isinstance(error, RequestValidationError):
             error = invalid(error)
         await pipeline.denied(call, error)
-        headers = legacy_headers() if call.legacy else {}
-        return error_response(error, call.request_id, legacy=call.legacy, headers=headers)
+        if call.legacy:
+            return error_response(error, call.request_id, legacy=True, headers=legacy_headers())
+        return self.errors.answer(error, call.request_id)
 
 
 def as_data(endpoint: Callable[..., Awaitable[Any]], status: int) -> Callable[..., Awaitable[Response]]:

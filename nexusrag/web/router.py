@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from nexusrag.web.envelope import ENVELOPED, Errors
 from nexusrag.web.gate import Gate
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -11,7 +12,7 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One route as its author wrote it."""
+    """One route as its author wrote it. `media_type` describes an answer that the handler builds itself: a stream, a file."""
 
     method: str
     path: str
@@ -19,15 +20,17 @@ class Declared:
     gate: Gate
     status_code: int
     tag: str
-    responses: dict[int | str, dict[str, Any]] | None
+    media_type: str | None
+    errors: Errors
 
 
 class Router:
     """Routes of one domain under `/v1/<name>`."""
 
-    def __init__(self, name: str, *, tag: str) -> None:
+    def __init__(self, name: str, *, tag: str, errors: Errors = ENVELOPED) -> None:
         self.prefix = f"/v1/{name}".rstrip("/")
         self.tag = tag
+        self.errors = errors
         self.routes: list[Declared] = []
 
     def get(self, path: str, *, gate: Gate, **options: Any) -> Callable[[Endpoint], Endpoint]:
@@ -35,6 +38,9 @@ class Router:
 
     def post(self, path: str, *, gate: Gate, **options: Any) -> Callable[[Endpoint], Endpoint]:
         return self._declare("POST", path, gate, **options)
+
+    def put(self, path: str, *, gate: Gate, **options: Any) -> Callable[[Endpoint], Endpoint]:
+        return self._declare("PUT", path, gate, **options)
 
     def patch(self, path: str, *, gate: Gate, **options: Any) -> Callable[[Endpoint], Endpoint]:
         return self._declare("PATCH", path, gate, **options)
@@ -49,13 +55,13 @@ class Router:
         gate: Gate,
         *,
         status_code: int = 200,
-        responses: dict[int | str, dict[str, Any]] | None = None,
+        media_type: str | None = None,
     ) -> Callable[[Endpoint], Endpoint]:
         if not isinstance(gate, Gate):
             raise TypeError(f"{method} {self.prefix}{path} has no gate")
 
         def register(endpoint: Endpoint) -> Endpoint:
-            self.routes.append(Declared(method, self.prefix + path, endpoint, gate, status_code, self.tag, responses))
+            self.routes.append(Declared(method, self.prefix + path, endpoint, gate, status_code, self.tag, media_type, self.errors))
             return endpoint
 
         return register

@@ -1,14 +1,20 @@
 """The OpenAPI document: valid, and holding the endpoints and least roles of the interface that clients rely on."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from openapi_spec_validator import validate
 
+from nexusrag.app import create_app
 from nexusrag.kernel.actions import LEAST_ROLE
+from nexusrag.kernel.principal import PERSONAL
 from nexusrag.web.route import GatedRoute
+from tests.contract.table import known_routes
 from tests.support.api import Api
+from tests.support.installation import Servers
 
 TABLE = Path(__file__).parents[3] / "shared" / "contract" / "endpoints-nexusrag.tsv"
 # Endpoints of the contract that stand in this release; each later part of the product adds its own.
@@ -18,11 +24,30 @@ ENDPOINTS = {
     ("DELETE", "/v1/documents/{document_id}"), ("GET", "/v1/documents/{document_id}"), ("POST", "/v1/documents/{document_id}/reindex"),
     ("GET", "/v1/health"), ("GET", "/v1/healthz"), ("GET", "/v1/metrics"), ("GET", "/v1/openapi.json"), ("GET", "/v1/ops/health"),
     ("GET", "/v1/ops/ingestion"), ("GET", "/v1/ops/metrics"), ("POST", "/v1/run"), ("POST", "/v1/ui/actions/reindex-document"),
-    ("GET", "/v1/ui/documents"),
+    ("GET", "/v1/ui/documents"), ("GET", "/v1/ui/bootstrap"), ("GET", "/v1/ops/authz/posture"), ("GET", "/v1/admin/plans"),
+    ("GET", "/v1/admin/plans/{tenant_id}"), ("PATCH", "/v1/admin/plans/{tenant_id}"), ("PATCH", "/v1/admin/plans/{tenant_id}/overrides"),
+    ("GET", "/v1/self-serve/plan"), ("POST", "/v1/self-serve/plan/upgrade-request"),
+    ("GET", "/v1/admin/api-keys"), ("PATCH", "/v1/admin/api-keys/{key_id}"), ("GET", "/v1/self-serve/api-keys"),
+    ("POST", "/v1/self-serve/api-keys"), ("GET", "/v1/self-serve/api-keys/inactive-report"),
+    ("POST", "/v1/self-serve/api-keys/{key_id}/revoke"), ("GET", "/v1/admin/identity/users"),
+    ("POST", "/v1/admin/identity/users/{user_id}/disable"), ("POST", "/v1/admin/identity/users/{user_id}/enable"),
+    ("PATCH", "/v1/admin/identity/users/{user_id}/role"),
 }  # fmt: skip
 BEYOND = {
     ("POST", "/v1/corpora"), ("DELETE", "/v1/corpora/{corpus_id}"), ("POST", "/v1/corpora/{corpus_id}/search"),
+    ("POST", "/v1/admin/api-keys/{key_id}/rotate"), ("GET", "/v1/admin/identity/role-changes"),
+    ("POST", "/v1/admin/identity/role-changes/{role_change_id}/approve"),
+    ("POST", "/v1/admin/identity/role-changes/{role_change_id}/reject"), ("GET", "/v1/admin/identity/groups"),
+    ("POST", "/v1/admin/identity/groups"), ("PATCH", "/v1/admin/identity/groups/{group_id}"),
+    ("DELETE", "/v1/admin/identity/groups/{group_id}"), ("GET", "/v1/admin/identity/groups/{group_id}/members"),
+    ("POST", "/v1/admin/identity/groups/{group_id}/members"), ("DELETE", "/v1/admin/identity/groups/{group_id}/members/{user_id}"),
+    ("GET", "/v1/admin/authz/roles"), ("POST", "/v1/admin/authz/roles"), ("PATCH", "/v1/admin/authz/roles/{role_id}"),
+    ("DELETE", "/v1/admin/authz/roles/{role_id}"), ("GET", "/v1/admin/authz/actions"),
     ("GET", "/v1/runs/{run_id}"), ("GET", "/v1/runs/{run_id}/events"), ("POST", "/v1/runs/{run_id}/cancel"),
+    ("POST", "/v1/auth/register"), ("POST", "/v1/auth/login"), ("POST", "/v1/auth/refresh"), ("POST", "/v1/auth/logout"),
+    ("GET", "/v1/auth/me"), ("POST", "/v1/auth/password"), ("GET", "/v1/auth/sessions"),
+    ("DELETE", "/v1/auth/sessions/{auth_session_id}"), ("POST", "/v1/admin/identity/invitations"),
+    ("GET", "/v1/admin/identity/invitations"), ("POST", "/v1/admin/identity/invitations/{invitation_id}/revoke"),
 }  # fmt: skip
 
 
@@ -41,16 +66,67 @@ def test_the_endpoints_are_there(document: Any) -> None:
     assert not [path for path in document["paths"] if not path.startswith("/v1/")]
 
 
-def test_every_operation_has_a_summary_and_enveloped_errors(document: Any) -> None:
+def operations(document: Any) -> Iterator[tuple[str, Any]]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            where = f"{method} {path}"
-            assert operation.get("description"), where
-            for family in ("4XX", "5XX"):
-                schema = operation["responses"][family]["content"]["application/json"]["schema"]
-                assert schema == {"$ref": "#/components/schemas/ErrorEnvelope"}, where
-            # What FastAPI would answer by itself is not what is answered.
-            assert "422" not in operation["responses"], where
+            yield f"{method.upper()} {path}", operation
+
+
+def test_every_operation_is_described_with_enveloped_errors(document: Any) -> None:
+    for where, operation in operations(document):
+        assert operation.get("description"), where
+        refused = {status: answer for status, answer in operation["responses"].items() if status[0] in "45"}
+        assert {"400", "4XX", "5XX"} <= refused.keys(), where
+        for answer in refused.values():
+            assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/ErrorEnvelope"}, where
+
+
+def test_every_operation_says_what_it_answers(document: Any) -> None:
+    kinds = {}
+    for where, operation in operations(document):
+        (status,) = [status for status in operation["responses"] if status < "400"]
+        content = operation["responses"][status].get("content", {})
+        assert (status == "204") is not bool(content), where
+        kinds[where] = next(iter(content), None)
+        assert kinds[where] != "application/json" or content["application/json"] != {"schema": {}}, where
+    assert kinds["POST /v1/run"] == "text/event-stream"
+    assert kinds["GET /v1/audio/{audio_id}.mp3"] == "audio/mpeg"
+
+
+def test_every_operation_names_credential_role_and_refusals_of_its_gate(api: Api, document: Any) -> None:
+    schemes = document["components"]["securitySchemes"]
+    assert {scheme["scheme"] for scheme in schemes.values()} == {"bearer"}
+    routes = {str(route): route for route in known_routes(api) if not route.legacy}
+    assert routes.keys() == dict(operations(document)).keys()
+    for where, operation in operations(document):
+        gate, role = routes[where].gate, routes[where].least_role
+        if gate.credentials <= PERSONAL and role is not None:
+            ((scheme, roles),) = operation["security"][0].items()
+            assert (scheme, roles[0], "operator" in roles) == ("key", role.value, gate.operator), where
+        else:
+            assert operation["security"] == ([] if gate.is_public else [{"scim": []}]), where
+        answers, reads_body = operation["responses"], "requestBody" in operation
+        assert ("401" in answers) is not gate.is_public, where
+        assert ("404" in answers) is (gate.on is not None or gate.reach == "operators"), where
+        assert ("413" in answers) is ("415" in answers) is reads_body, where
+        assert "503" in answers or not gate.transaction, where
+        assert "422" in answers or not reads_body, where
+
+
+def test_every_keyed_operation_takes_the_key(api: Api, document: Any) -> None:
+    keyed = {str(route) for route in known_routes(api) if route.gate.idempotent and route.method != "GET"}
+    for where, operation in operations(document):
+        headers = {parameter["name"]: parameter for parameter in operation["parameters"] if parameter["in"] == "header"}
+        assert ("Idempotency-Key" in headers) is (where in keyed), where
+        assert ("409" in operation["responses"]) is ("Idempotency-Key" in headers), where
+        for parameter in re.findall(r"{(\w+)}", where):
+            assert [one["in"] for one in operation["parameters"] if one["name"] == parameter] == ["path"], where
+
+
+def test_a_header_of_ones_own_is_the_credential_of_the_document(servers: Servers) -> None:
+    document = create_app(servers.with_env(AUTH_API_KEY_HEADER="X-API-Key")).openapi()
+    scheme = document["components"]["securitySchemes"]["key"]
+    assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "header", "X-API-Key")
 
 
 @pytest.mark.skipif(not TABLE.exists(), reason="the contract's tables are not beside this checkout")

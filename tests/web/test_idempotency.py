@@ -9,7 +9,7 @@ import pytest
 
 from nexusrag.kernel.ids import new_id
 from tests.support.api import Api, Person, error_of, parse_events
-from tests.support.behind import audited, count, rows
+from tests.support.behind import Held, audited, count, rows
 
 REPLAYED = "Idempotency-Replayed"
 CONFLICT = ("IDEMPOTENCY_KEY_CONFLICT", 409)
@@ -51,36 +51,6 @@ async def test_many_at_once_have_one_effect(api: Api) -> None:
     for table in ("documents", "jobs", "idempotency_keys"):
         assert await count(api, f"select count(*) from {table} where tenant_id = $1", editor.tenant) == 1
     assert len(await audited(api, editor.tenant, "documents.ingest.enqueued")) == 1
-
-
-class Held:
-    """A corpus whose row somebody else has locked, so that an upload into it stops in the middle of its transaction."""
-
-    def __init__(self, api: Api, tenant: str) -> None:
-        self._api, self._tenant = api, tenant
-
-    async def __aenter__(self) -> "Held":
-        self._locker = await self._api.servers.admin()
-        self._transaction = self._locker.transaction()
-        await self._transaction.start()
-        await self._locker.execute("select 1 from corpora where tenant_id = $1 for update", self._tenant)
-        return self
-
-    async def waiting(self) -> int:
-        """The server process of the request that waits for the lock."""
-        async with asyncio.timeout(10):
-            while True:
-                found = await rows(
-                    self._api, "select pid from pg_locks where not granted and $1 = any (pg_blocking_pids(pid)) limit 1",
-                    self._locker.get_server_pid(),
-                )  # fmt: skip
-                if found:
-                    return int(found[0]["pid"])
-                await asyncio.sleep(0.01)
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._transaction.rollback()
-        await self._locker.close()
 
 
 async def test_a_key_whose_request_is_running_says_so(api: Api) -> None:
@@ -230,6 +200,33 @@ async def test_a_replay_after_the_deletion_recreates_nothing(api: Api) -> None:
     again = await editor.post("/v1/documents/text", json=body, headers=key)
     assert (again.content, again.headers[REPLAYED]) == (first.content, "true")
     assert error_of(await editor.get("/v1/documents/gone")) == ("NOT_FOUND", 404)
+
+
+async def test_a_repeated_deletion_gets_its_answer_though_nothing_is_left_to_find(api: Api) -> None:
+    admin, on_document, on_corpus = await api.person(), keyed(), keyed()
+    corpus = await admin.corpus()
+    document = await admin.text(corpus, "Deleted once, asked for twice.")
+    for path, key, status in ((f"/v1/documents/{document}", on_document, 204), (f"/v1/corpora/{corpus}", on_corpus, 202)):
+        first = await admin.delete(path, headers=key)
+        again = await admin.delete(path, headers=key)
+        assert (first.status_code, again.status_code, again.content) == (status, status, first.content)
+        assert (REPLAYED in first.headers, again.headers[REPLAYED]) == (False, "true")
+    assert len(await audited(api, admin.tenant, "documents.deleted")) == 1
+    assert await count(api, "select count(*) from jobs where tenant_id = $1 and kind = 'corpus.remove'", admin.tenant) == 1
+
+
+async def test_a_repeated_deletion_is_answered_to_its_author_alone(api: Api) -> None:
+    editor, key, gone = await api.person("editor"), keyed(), ("NOT_FOUND", 404)
+    colleague, stranger = await api.person("editor", editor.tenant), await api.person("editor")
+    corpus = await editor.corpus()
+    path = f"/v1/documents/{await editor.text(corpus, 'Once mine.')}"
+    assert (await editor.delete(path, headers=key)).status_code == 204
+    for person, headers in ((colleague, key), (stranger, key), (editor, keyed()), (editor, {})):
+        assert error_of(await person.delete(path, headers=headers)) == gone
+    assert error_of(await editor.delete(f"{path}x", headers=key)) == gone
+    assert error_of(await editor.post(f"{path}/reindex", headers=key)) == gone
+    await rows(api, "update idempotency_keys set expires_at = now() - interval '1 second' where tenant_id = $1", editor.tenant)
+    assert error_of(await editor.delete(path, headers=key)) == gone
 
 
 async def test_a_replay_stands_behind_the_permissions(api: Api) -> None:

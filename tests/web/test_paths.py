@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.support.api import Api, error_of
+from tests.support.installation import Servers, serving
 from tests.web.wire import send_raw
 
 
@@ -40,7 +41,39 @@ async def test_a_wrong_method_is_told_which_ones_there_are(api: Api, method: str
     answer = await (await api.person()).client.request(method, path, headers={"X-HTTP-Method-Override": "GET"})
     assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
     if method != "HEAD":
-        assert set(answer.json()) == {"error", "meta"}
+        assert error_of(answer) == ("METHOD_NOT_ALLOWED", 405)
+
+
+async def test_a_wrong_method_on_an_alias_is_refused_as_an_alias_does(api: Api) -> None:
+    answer = await (await api.person()).client.request("PUT", "/documents/x")
+    assert (answer.status_code, answer.headers["Allow"], answer.headers["Deprecation"]) == (405, "DELETE, GET", "true")
+    assert answer.json() == {"detail": {"code": "METHOD_NOT_ALLOWED", "message": "Use DELETE, GET here."}}
+
+
+@pytest.mark.parametrize("spelling", ["/v1/documents/{}", "/v1/documents%2f{}", "/v1/documents%2F{}", "/v1/d%6fcuments/{}"])
+async def test_another_spelling_of_a_path_meets_the_same_decision(api: Api, spelling: str) -> None:
+    editor = await api.person("editor")
+    colleague, stranger = await api.person("admin", editor.tenant), await api.person()
+    path = spelling.format(await editor.text(await editor.corpus(), "One document, whatever its path is spelt like."))
+    for key, method, expected in (
+        (None, "GET", 401), (None, "DELETE", 401), (stranger.key, "GET", 404), (stranger.key, "DELETE", 404),
+        (colleague.key, "DELETE", 403), (editor.key, "PATCH", 405), (editor.key, "HEAD", 405), (editor.key, "GET", 200),
+    ):  # fmt: skip
+        credential = f"Authorization: Bearer {key}\r\n" if key else ""
+        raw = await send_raw(api.base_url, f"{method} {path} HTTP/1.1\r\nHost: x\r\n{credential}\r\n".encode(), body=method != "HEAD")
+        assert raw.status == expected, (method, key)
+
+
+@pytest.mark.parametrize("header", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"])
+async def test_the_method_is_that_of_the_request_line(api: Api, header: str) -> None:
+    editor = await api.person("editor")
+    reader = await api.person("reader", editor.tenant)
+    document = await editor.text(await editor.corpus("tenant"), "Not to be deleted by a header.")
+    path = f"/v1/documents/{document}"
+    assert (await editor.get(path, headers={header: "DELETE"}, params={"_method": "DELETE"})).status_code == 200
+    assert (await editor.post(path, headers={header: "DELETE"}, data={"_method": "DELETE"})).status_code == 405
+    assert error_of(await reader.delete(path, headers={header: "GET"})) == ("AUTH_FORBIDDEN", 403)
+    assert (await editor.get(path)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -113,6 +146,29 @@ async def test_a_strange_host_changes_nothing(api: Api, host: str) -> None:
     assert raw.status == 200
     refused = f"POST /v1/corpora HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {person.key}\r\nContent-Length: 0\r\n\r\n"
     assert (await send_raw(api.base_url, refused.encode())).status == 403
+
+
+@pytest.mark.slow
+async def test_only_allowed_hosts_are_answered(servers: Servers) -> None:
+    async with serving(servers.with_env(ALLOWED_HOSTS="rag.example.org, *.internal, [::1]")) as (app, url):
+        api = Api(servers, app, url)
+        key = (await api.person()).key
+
+        async def answered(*hosts: str, path: str = "/v1/corpora") -> int:
+            lines = "".join(f"Host: {host}\r\n" for host in hosts)
+            raw = await send_raw(url, f"GET {path} HTTP/1.1\r\n{lines}Authorization: Bearer {key}\r\n\r\n".encode())
+            if raw.status != 200:
+                assert raw.code == "BAD_REQUEST"
+                assert json.loads(raw.body)["meta"] == {"request_id": raw.headers["x-request-id"], "api_version": "v1"}
+            return raw.status
+
+        for host in ("rag.example.org", "RAG.example.org:8000", "a.internal", "b.a.internal:80", "[::1]", "[::1]:8000"):
+            assert await answered(host) == 200, host
+        for host in ("evil.example", "rag.example.org.evil", "xrag.example.org", "internal", "rag.example.org:x", "a@a.internal", "["):
+            assert await answered(host) == 400, host
+        assert await answered("evil.example", path="/v1/health") == 400
+        assert await answered("rag.example.org", "evil.example") == 400
+        await api.close()
 
 
 async def test_a_missing_or_wrong_resource_id_in_the_body_is_no_server_error(api: Api) -> None:

@@ -26,7 +26,7 @@ async def healthz(call: Call) -> HealthOut:
     return HealthOut(status="ok")
 
 
-@root.get("/metrics", gate=gates.METRICS)
+@root.get("/metrics", gate=gates.METRICS, media_type="text/plain")
 async def prometheus(call: Call) -> Response:
     """Metrics for Prometheus."""
     return Response(metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})

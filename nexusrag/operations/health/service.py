@@ -57,7 +57,7 @@ async def ops_ingestion(call: CallContext, hours: int) -> OpsIngestionOut:
             hours=hours,
             status="ok",
             queue_depth=depth["queued"],
-            oldest_queued_age_s=depth["oldest_age_s"],
+            oldest_queued_age_s=None if depth["oldest_age_s"] is None else max(depth["oldest_age_s"], 0.0),  # some wait for their time
             documents=await repository.documents_by_status(work, hours),
             p50_duration_s=times["p50"],
             p95_duration_s=times["p95"],
