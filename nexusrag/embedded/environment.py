@@ -21,7 +21,7 @@ from nexusrag.embedded.server import Server, silent
 from nexusrag.settings import Settings, SettingsError
 
 # Secret → group of settings that holds it. With a database of one's own they are the operator's to keep.
-_SECRETS = {"UI_CURSOR_SECRET": "web", "AUTH_KEY_PEPPER": "auth", "CRYPTO_LOCAL_MASTER_KEY": "storage"}
+_SECRETS = {"UI_CURSOR_SECRET": "web", "AUTH_KEY_PEPPER": "auth", "AUTH_JWT_SECRET": "identity", "CRYPTO_LOCAL_MASTER_KEY": "storage"}
 
 
 class EmbeddedEnvironment:

@@ -15,6 +15,7 @@ REDIS_PASSWORD = "REDIS_PASSWORD"
 _MAKERS: Mapping[str, Callable[[], str]] = {
     "UI_CURSOR_SECRET": lambda: secrets.token_urlsafe(32),
     "AUTH_KEY_PEPPER": lambda: secrets.token_urlsafe(32),
+    "AUTH_JWT_SECRET": lambda: secrets.token_urlsafe(32),
     "CRYPTO_LOCAL_MASTER_KEY": lambda: base64.b64encode(secrets.token_bytes(32)).decode(),
     ADMIN_PASSWORD: lambda: secrets.token_hex(24),  # hex: passwords stand in URLs
     LOGIN_PASSWORD: lambda: secrets.token_hex(24),

@@ -1,6 +1,6 @@
 """Roles, the actions of the product with the least role for each, and the kinds of resource that a gate can name."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
 
@@ -34,24 +34,62 @@ class Action(StrEnum):
     RUNS_CANCEL = "runs.cancel"
     AUDIO_READ = "audio.read"
     OPS_READ = "ops.read"
+    CONSOLE_READ = "console.read"
+    ACCOUNT_READ = "account.read"
+    ACCOUNT_MANAGE = "account.manage"
+    API_KEYS_READ = "api_keys.read"
+    API_KEYS_MANAGE = "api_keys.manage"
+    USERS_READ = "users.read"
+    USERS_MANAGE = "users.manage"
+    GROUPS_READ = "groups.read"
+    GROUPS_MANAGE = "groups.manage"
+    INVITATIONS_MANAGE = "invitations.manage"
+    ROLES_READ = "roles.read"
+    ROLES_MANAGE = "roles.manage"
+    PERMISSIONS_READ = "permissions.read"
+    PERMISSIONS_MANAGE = "permissions.manage"
+    POLICIES_READ = "policies.read"
+    POLICIES_MANAGE = "policies.manage"
+    POLICIES_SIMULATE = "policies.simulate"
+    AUTHZ_EXPLAIN = "authz.explain"
+    IDENTITY_PROVIDERS_READ = "identity_providers.read"
+    IDENTITY_PROVIDERS_MANAGE = "identity_providers.manage"
+    SCIM_TOKENS_MANAGE = "scim_tokens.manage"
+    SCIM_PROVISION = "scim.provision"
+    PLANS_READ = "plans.read"
+    PLANS_ASSIGN = "plans.assign"
+    PLANS_REQUEST = "plans.request"
 
 
+_READER = (
+    Action.CORPORA_READ, Action.CORPORA_SEARCH, Action.DOCUMENTS_READ, Action.RUNS_CREATE, Action.RUNS_READ, Action.RUNS_CANCEL,
+    Action.AUDIO_READ, Action.CONSOLE_READ, Action.ACCOUNT_READ, Action.ACCOUNT_MANAGE,
+)  # fmt: skip
+_EDITOR = (
+    Action.CORPORA_WRITE, Action.CORPORA_CREATE, Action.DOCUMENTS_CREATE, Action.DOCUMENTS_DELETE, Action.DOCUMENTS_REINDEX,
+)  # fmt: skip
+# What neither may is for admins.
 LEAST_ROLE: Mapping[Action, Role] = {
-    Action.CORPORA_READ: Role.READER,
-    Action.CORPORA_WRITE: Role.EDITOR,
-    Action.CORPORA_CREATE: Role.EDITOR,
-    Action.CORPORA_DELETE: Role.ADMIN,
-    Action.CORPORA_SEARCH: Role.READER,
-    Action.DOCUMENTS_READ: Role.READER,
-    Action.DOCUMENTS_CREATE: Role.EDITOR,
-    Action.DOCUMENTS_DELETE: Role.EDITOR,
-    Action.DOCUMENTS_REINDEX: Role.EDITOR,
-    Action.RUNS_CREATE: Role.READER,
-    Action.RUNS_READ: Role.READER,
-    Action.RUNS_CANCEL: Role.READER,
-    Action.AUDIO_READ: Role.READER,
-    Action.OPS_READ: Role.ADMIN,
+    action: Role.READER if action in _READER else Role.EDITOR if action in _EDITOR else Role.ADMIN for action in Action
 }
+ACTIONS_OF: Mapping[Role, frozenset[Action]] = {
+    # A provisioning client is no person: no role has its action.
+    role: frozenset(action for action in Action if LEAST_ROLE[action].rank <= role.rank) - {Action.SCIM_PROVISION}
+    for role in Role
+}
+
+
+def least_role(actions: Collection[Action]) -> Role:
+    """The least built-in role that has all of `actions`."""
+    return next((role for role in Role if ACTIONS_OF[role] >= set(actions)), Role.ADMIN)
+
+
+def actions_named(names: Iterable[str]) -> frozenset[Action]:
+    """What a custom role's list of names stands for. One that only a later release knows is none here."""
+    return frozenset(Action(name) for name in names if name in _NAMES) - {Action.SCIM_PROVISION}
+
+
+_NAMES = frozenset(action.value for action in Action)
 
 
 class Resource(StrEnum):
@@ -61,6 +99,26 @@ class Resource(StrEnum):
     DOCUMENT = "document"
     RUN = "run"
     AUDIO = "audio"
+    API_KEY = "api_key"
+    USER = "user"
+    GROUP = "group"
+    INVITATION = "invitation"
+    ROLE = "role"
+    POLICY = "policy"
+    PROVIDER = "provider"
+    SCIM_TOKEN = "scim_token"
+    PLAN = "plan"
+    OPS = "ops"
+    ACCOUNT = "account"
+    AUTH_SESSION = "auth_session"
+    CONSOLE = "console"
+    PERMISSION = "permission"
+    ROLE_CHANGE = "role_change"
+
+    @property
+    def id_name(self) -> str:
+        """What paths and bodies call the id of one."""
+        return {Resource.API_KEY: "key_id", Resource.SCIM_TOKEN: "token_id"}.get(self, f"{self.value}_id")
 
 
 class Permission(StrEnum):
@@ -71,3 +129,48 @@ class Permission(StrEnum):
     DELETE = "delete"
     REINDEX = "reindex"
     OWNER = "owner"
+
+
+# What a policy calls an action: the kind of resource and its verbs. Making a document is a write as well, so that a policy
+# against writing cannot be passed by by uploading anew.
+POLICY_TERMS: Mapping[Action, tuple[Resource, tuple[str, ...]]] = {
+    Action.CORPORA_READ: (Resource.CORPUS, ("read",)),
+    Action.CORPORA_WRITE: (Resource.CORPUS, ("write",)),
+    Action.CORPORA_CREATE: (Resource.CORPUS, ("create",)),
+    Action.CORPORA_DELETE: (Resource.CORPUS, ("delete",)),
+    Action.CORPORA_SEARCH: (Resource.CORPUS, ("search",)),
+    Action.DOCUMENTS_READ: (Resource.DOCUMENT, ("read",)),
+    Action.DOCUMENTS_CREATE: (Resource.DOCUMENT, ("create", "write")),
+    Action.DOCUMENTS_DELETE: (Resource.DOCUMENT, ("delete",)),
+    Action.DOCUMENTS_REINDEX: (Resource.DOCUMENT, ("reindex",)),
+    Action.RUNS_CREATE: (Resource.RUN, ("create",)),
+    Action.RUNS_READ: (Resource.RUN, ("read",)),
+    Action.RUNS_CANCEL: (Resource.RUN, ("cancel",)),
+    Action.AUDIO_READ: (Resource.AUDIO, ("read",)),
+    Action.OPS_READ: (Resource.OPS, ("read",)),
+    Action.CONSOLE_READ: (Resource.CONSOLE, ("read",)),
+    Action.ACCOUNT_READ: (Resource.ACCOUNT, ("read",)),
+    Action.ACCOUNT_MANAGE: (Resource.ACCOUNT, ("manage",)),
+    Action.API_KEYS_READ: (Resource.API_KEY, ("read",)),
+    Action.API_KEYS_MANAGE: (Resource.API_KEY, ("manage",)),
+    Action.USERS_READ: (Resource.USER, ("read",)),
+    Action.USERS_MANAGE: (Resource.USER, ("manage",)),
+    Action.GROUPS_READ: (Resource.GROUP, ("read",)),
+    Action.GROUPS_MANAGE: (Resource.GROUP, ("manage",)),
+    Action.INVITATIONS_MANAGE: (Resource.INVITATION, ("manage",)),
+    Action.ROLES_READ: (Resource.ROLE, ("read",)),
+    Action.ROLES_MANAGE: (Resource.ROLE, ("manage",)),
+    Action.PERMISSIONS_READ: (Resource.PERMISSION, ("read",)),
+    Action.PERMISSIONS_MANAGE: (Resource.PERMISSION, ("manage",)),
+    Action.POLICIES_READ: (Resource.POLICY, ("read",)),
+    Action.POLICIES_MANAGE: (Resource.POLICY, ("manage",)),
+    Action.POLICIES_SIMULATE: (Resource.POLICY, ("simulate",)),
+    Action.AUTHZ_EXPLAIN: (Resource.PERMISSION, ("explain",)),
+    Action.IDENTITY_PROVIDERS_READ: (Resource.PROVIDER, ("read",)),
+    Action.IDENTITY_PROVIDERS_MANAGE: (Resource.PROVIDER, ("manage",)),
+    Action.SCIM_TOKENS_MANAGE: (Resource.SCIM_TOKEN, ("manage",)),
+    Action.SCIM_PROVISION: (Resource.SCIM_TOKEN, ("provision",)),
+    Action.PLANS_READ: (Resource.PLAN, ("read",)),
+    Action.PLANS_ASSIGN: (Resource.PLAN, ("assign",)),
+    Action.PLANS_REQUEST: (Resource.PLAN, ("request",)),
+}

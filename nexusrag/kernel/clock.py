@@ -13,6 +13,11 @@ def iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+def seconds(moment: datetime | None) -> str | None:
+    """The same to the second, in one fixed form that sorts by time."""
+    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def parse(text: str) -> datetime:
     """The moment that `isoformat` wrote."""
     return datetime.fromisoformat(text).astimezone(UTC)

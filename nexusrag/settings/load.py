@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from nexusrag.settings.auth import AuthSettings
 from nexusrag.settings.embeddings import EmbeddingSettings
 from nexusrag.settings.group import Group
+from nexusrag.settings.identity import IdentitySettings
 from nexusrag.settings.ingestion import IngestionSettings
 from nexusrag.settings.llm import LlmSettings
 from nexusrag.settings.outbound import OutboundSettings
@@ -40,6 +41,7 @@ class Settings(BaseModel):
     runtime: RuntimeSettings
     stores: StoreSettings
     auth: AuthSettings
+    identity: IdentitySettings
     web: WebSettings
     ingestion: IngestionSettings
     embeddings: EmbeddingSettings

@@ -24,6 +24,7 @@ MINE = secrets.token_urlsafe(32)
 SECRETS = {
     "UI_CURSOR_SECRET": MINE,
     "AUTH_KEY_PEPPER": secrets.token_urlsafe(32),
+    "AUTH_JWT_SECRET": secrets.token_urlsafe(32),
     "CRYPTO_LOCAL_MASTER_KEY": base64.b64encode(os.urandom(32)).decode(),
 }
 
@@ -45,7 +46,7 @@ def test_a_database_of_ones_own_without_secrets_lists_each_missing_one(home: Pat
     for enter in (prepare, attach):
         with pytest.raises(SettingsError) as caught:
             enter(settings(home, **EXTERNAL, AUTH_KEY_PEPPER=MINE))
-        assert [line.split(":")[0] for line in caught.value.lines] == ["UI_CURSOR_SECRET", "CRYPTO_LOCAL_MASTER_KEY"]
+        assert [line.split(":")[0] for line in caught.value.lines] == ["UI_CURSOR_SECRET", "AUTH_JWT_SECRET", "CRYPTO_LOCAL_MASTER_KEY"]
     assert not home.exists()
 
 

@@ -1,5 +1,5 @@
 """What other domains may ask of audit."""
 
-from nexusrag.security.audit.service import FailureSampler, closing, denied, record_access, write
+from nexusrag.security.audit.service import FailureSampler, actor, closing, denied, record_access, write
 
-__all__ = ["FailureSampler", "closing", "denied", "record_access", "write"]
+__all__ = ["FailureSampler", "actor", "closing", "denied", "record_access", "write"]

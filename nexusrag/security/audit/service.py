@@ -10,7 +10,7 @@ from nexusrag.infra.database import Database, Work
 from nexusrag.infra.logs import redact
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.events import EventType
-from nexusrag.kernel.principal import Principal
+from nexusrag.kernel.principal import Credential, Principal
 from nexusrag.security.audit import repository
 from nexusrag.web.call import CallContext
 
@@ -23,23 +23,25 @@ _REFUSALS = {
     ErrorCode.AUTH_REVOKED_KEY: EventType.ACCESS_FAILURE,
     ErrorCode.AUTH_EXPIRED_KEY: EventType.ACCESS_FAILURE,
     ErrorCode.AUTH_INACTIVE_KEY: EventType.ACCESS_FAILURE,
+    ErrorCode.SCIM_UNAUTHORIZED: EventType.ACCESS_FAILURE,
 }
 
 
 async def write(call: CallContext, work: Work, event: EventType, metadata: dict[str, Any], *, error: ErrorCode | None = None) -> None:
     """Add `event` about this request to the transaction."""
     principal = call.known_principal
-    tenant_id, key_id = (principal.tenant_id, principal.api_key_id) if principal else call.claimed or (None, None)
+    tenant_id, (kind, actor_id) = (call.tenant_id, _actor(principal)) if principal else _stranger(call)
     client = call.request.client
+    about = call.resource_type or call.gate.on
     await repository.insert(
         work,
         tenant_id,
-        "api_key" if key_id else "anonymous",
-        key_id,
+        kind,
+        actor_id,
         principal.role.value if principal else None,
         event.value,
         "failure" if error else "success",
-        call.gate.on.value if call.gate.on else None,
+        about.value if about else None,
         call.resource_id,
         call.request_id,
         client.host if client else None,
@@ -49,9 +51,28 @@ async def write(call: CallContext, work: Work, event: EventType, metadata: dict[
     )
 
 
+def actor(kind: Credential, credential_id: str, subject_id: str) -> tuple[str, str]:
+    """Type and id under which a caller stands in the log: a person where one logged in, else the credential."""
+    if kind is Credential.SESSION:
+        return "user", subject_id
+    return "scim_token" if kind is Credential.SCIM else "api_key", credential_id
+
+
+def _actor(principal: Principal) -> tuple[str, str]:
+    return actor(principal.credential, principal.credential_id, principal.subject_id)
+
+
+def _stranger(call: CallContext) -> tuple[str | None, tuple[str, str | None]]:
+    """Whoever was refused before they were known: the credential that was recognised, if any."""
+    if call.claimed is None:
+        return None, ("anonymous", None)
+    tenant_id, kind, actor_id = call.claimed
+    return tenant_id, (kind, actor_id)
+
+
 async def closing(call: CallContext, status: int, body: bytes) -> None:
-    """The gate's event and whatever the service added, in the request's transaction."""
-    if call.gate.audit is not None:
+    """The gate's event, unless nothing was changed, and whatever the service added, in the request's transaction."""
+    if call.gate.audit is not None and not call.unchanged:
         await write(call, call.db, call.gate.audit, call.recorded)
     for event, metadata in call.events:
         await write(call, call.db, event, metadata)
@@ -61,13 +82,17 @@ async def denied(call: CallContext, error: BaseException) -> None:
     """A refusal, in a transaction of its own. Failing to write it never changes the answer."""
     if not isinstance(error, ApiError) or (event := _REFUSALS.get(error.code)) is None:
         return
+    about = {"path": call.request.url.path[:200], "method": call.request.method}
+    if call.denied_by is not None:
+        event, about = EventType.POLICY_DENIED, {**about, "policy_id": call.denied_by}
+    event = call.refused_as or event
     principal = call.known_principal
     if principal is None and not call.resources.get(FailureSampler).admit():
         return
-    tenant_id = principal.tenant_id if principal else call.claimed[0] if call.claimed else None
+    tenant_id = call.tenant_id if principal else call.claimed[0] if call.claimed else None
     try:
         async with call.of(Database).work(tenant_id) as work:
-            await write(call, work, event, {"path": call.request.url.path[:200], "method": call.request.method}, error=error.code)
+            await write(call, work, event, about, error=error.code)
     except (ApiError, asyncpg.PostgresError) as failure:
         log.error("audit.unwritten", event_type=event.value, error=type(failure).__name__, request_id=call.request_id)
 
@@ -76,8 +101,9 @@ async def record_access(database: Database, principal: Principal, request_id: st
     """A credential was checked against the database and accepted; cached hits are not events of their own."""
     async with database.work(principal.tenant_id) as work:
         await repository.insert(
-            work, principal.tenant_id, "api_key", principal.api_key_id, principal.role.value, EventType.ACCESS_SUCCESS.value, "success",
-            "api_key", principal.api_key_id, request_id, address, None, metadata={"subject_id": principal.subject_id}, error_code=None,
+            work, principal.tenant_id, *_actor(principal), principal.role.value, EventType.ACCESS_SUCCESS.value, "success",
+            principal.credential.value, principal.credential_id, request_id, address, None,
+            metadata={"subject_id": principal.subject_id}, error_code=None,
         )  # fmt: skip
 
 

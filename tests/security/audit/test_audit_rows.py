@@ -109,8 +109,8 @@ async def test_the_life_of_a_document_is_recorded(api: Api) -> None:
     await editor.patch(f"/v1/corpora/{corpus}", json={"name": f"New {CANARY}"}, headers={"X-Request-Id": "life-4"})
     await editor.delete("/v1/documents/d", headers={"X-Request-Id": "life-5"})
     by = {"actor_type": "api_key", "actor_id": editor.key_id, "actor_role": "editor", "outcome": "success", "error_code": None}
-    await one(api, editor, "corpora.created", request_id="life-1", resource_id=corpus, **by)
-    upload = await one(api, editor, "documents.ingest.enqueued", request_id="life-2", resource_id="d", **by)
+    await one(api, editor, "corpora.created", request_id="life-1", resource_type="corpus", resource_id=corpus, **by)
+    upload = await one(api, editor, "documents.ingest.enqueued", request_id="life-2", resource_type="document", resource_id="d", **by)
     await one(api, editor, "documents.reindex.enqueued", request_id="life-3", resource_type="document", resource_id="d", **by)
     changed = await one(api, editor, "corpora.updated", request_id="life-4", resource_type="corpus", resource_id=corpus, **by)
     await one(api, editor, "documents.deleted", request_id="life-5", resource_type="document", resource_id="d", **by)
@@ -127,7 +127,9 @@ async def test_a_run_is_recorded_without_its_question(api: Api) -> None:
     await person.text(corpus, f"The feathered serpent is called {CANARY}.")
     events = await person.run(corpus, f"Who is {CANARY}?", headers={"X-Request-Id": "run-1"})
     run_id = (events[0].id or "").partition(".")[0]
-    row = await one(api, person, "run.invoked", outcome="success", request_id="run-1", resource_id=run_id, actor_id=person.key_id)
+    row = await one(
+        api, person, "run.invoked", outcome="success", request_id="run-1", resource_type="run", resource_id=run_id, actor_id=person.key_id
+    )
     assert CANARY not in str(row)
     assert f'"corpus_id": "{corpus}"' in row["metadata"]
 
@@ -146,6 +148,14 @@ async def test_what_is_refused_or_rolled_back_leaves_no_event_of_success(api: Ap
     for body in ({"corpus_id": corpus, "text": ""}, {"corpus_id": "nope", "text": "x"}, {"corpus_id": corpus}):
         assert (await editor.post("/v1/documents/text", json=body)).is_client_error
     assert await audited(api, editor.tenant, "documents.ingest.enqueued") == []
+
+
+async def test_an_upload_that_changes_nothing_is_not_recorded_as_enqueued(api: Api) -> None:
+    editor = await api.person("editor")
+    corpus = await editor.corpus()
+    for _ in range(3):
+        await editor.text(corpus, "As it was.", document_id="same")
+    await one(api, editor, "documents.ingest.enqueued")
 
 
 async def test_a_replay_is_not_recorded_twice(api: Api) -> None:
