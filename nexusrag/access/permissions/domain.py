@@ -1,6 +1,6 @@
 """Manifest of permissions."""
 
-from nexusrag.access.permissions import models
+from nexusrag.access.permissions import models, routes
 from nexusrag.web.domain import Domain
 
-domain = Domain(name="permissions", wing="access", models=(models.DocumentPermission,))
+domain = Domain(name="permissions", wing="access", routers=(routes.router,), models=(models.DocumentPermission, models.CorpusPermission))

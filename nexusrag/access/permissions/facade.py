@@ -1,5 +1,6 @@
 """What other domains may ask of permissions."""
 
-from nexusrag.access.permissions.repository import caller, grant_owner, granted
+from nexusrag.access.permissions.provision import hand_over
+from nexusrag.access.permissions.repository import applicable, caller, forget_role, grant_owner, granted, granted_on_corpus
 
-__all__ = ["caller", "grant_owner", "granted"]
+__all__ = ["applicable", "caller", "forget_role", "grant_owner", "granted", "granted_on_corpus", "hand_over"]

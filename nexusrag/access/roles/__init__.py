@@ -1,1 +1,1 @@
-"""Roles: the least role of each action, checked before anything is read."""
+"""Roles: the least role of each action, checked before anything is read, and a tenant's own roles. Owns no holder of a role."""

@@ -4,15 +4,13 @@ import hashlib
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_
+from sqlalchemy import ColumnElement
 
 from nexusrag.console.documents.schemas import UiAction, UiDocumentRow, UiDocuments, UiFacetValue, UiOptimistic
 from nexusrag.kernel import clock
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.knowledge.documents import facade as documents
 from nexusrag.knowledge.documents.facade import Document, Reindex
-from nexusrag.knowledge.visibility import visible_to
-from nexusrag.settings import Settings
 from nexusrag.web.call import CallContext
 from nexusrag.web.cursors import Cursors
 from nexusrag.web.envelope import Page
@@ -46,16 +44,16 @@ async def list_documents(
     """
     order = _order(sort)
     names = [name for name, _ in order]
-    condition = _condition(call, q, corpus_id, created_from, created_to)
-    shown = condition if status is None else and_(condition, Document.status == status)
+    conditions = _conditions(q, corpus_id, created_from, created_to)
+    shown = conditions if status is None else [*conditions, Document.status == status]
     cursors = call.of(Cursors)
     filters = hashlib.sha256(repr((q, status, corpus_id, created_from, created_to)).encode()).hexdigest()
     listing = f"ui/documents/{call.tenant_id}/{call.principal.subject_id}/{sort}/{filters}"
     after = _position(names, cursors.open(listing, cursor)) if cursor else None
     columns = [(_SORTABLE[name], descending) for name, descending in order]
-    statement = documents.page(call.tenant_id, shown, order=columns, after=after, limit=limit + 1)
+    statement = documents.page(call, *shown, order=columns, after=after, limit=limit + 1)
     rows = list((await call.db.connection.execute(statement)).all())
-    counts = await documents.count_by_status(call, condition)
+    counts = await documents.count_by_status(call, *conditions)
     more = len(rows) > limit
     rows = rows[:limit]
     following = cursors.seal(listing, [_plain(getattr(rows[-1], _column(name))) for name in names]) if more else None
@@ -92,10 +90,10 @@ def _order(sort: str) -> list[tuple[str, bool]]:
     return order if any(name == "id" for name, _ in order) else [*order, ("id", order[-1][1])]
 
 
-def _condition(
-    call: CallContext, q: str | None, corpus_id: str | None, created_from: datetime | None, created_to: datetime | None
-) -> ColumnElement[bool]:
-    conditions = [visible_to(call.principal, call.of(Settings))]
+def _conditions(
+    q: str | None, corpus_id: str | None, created_from: datetime | None, created_to: datetime | None
+) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
     if q:
         conditions.append(documents.matches(q))
     if corpus_id is not None:
@@ -104,7 +102,7 @@ def _condition(
         conditions.append(Document.created_at >= created_from)
     if created_to is not None:
         conditions.append(Document.created_at <= created_to)
-    return and_(*conditions)
+    return conditions
 
 
 def _column(name: str) -> str:

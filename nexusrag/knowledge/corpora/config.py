@@ -1,10 +1,12 @@
 """`provider_config_json`: which system retrieves for a corpus, and how. Anything malformed is refused with the field's name."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nexusrag.kernel.errors import ApiError, ErrorCode
+from nexusrag.kernel.features import Feature
 
 _TopK = Annotated[int, Field(ge=1, le=50, strict=True)]
 _Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")]
@@ -40,6 +42,12 @@ class VertexSearch(_Provider):
 
 RetrievalConfig = Annotated[LocalPgvector | BedrockKnowledgeBase | VertexSearch, Field(discriminator="provider")]
 _RETRIEVAL: TypeAdapter[LocalPgvector | BedrockKnowledgeBase | VertexSearch] = TypeAdapter(RetrievalConfig)
+# What a tenant's plan must have to retrieve through each.
+_FEATURES: Mapping[str, Feature] = {
+    "local_pgvector": Feature.LOCAL_PGVECTOR,
+    "aws_bedrock_kb": Feature.AWS_BEDROCK,
+    "gcp_vertex": Feature.GCP_VERTEX,
+}
 
 
 def parse(config: dict[str, Any]) -> LocalPgvector | BedrockKnowledgeBase | VertexSearch:
@@ -62,6 +70,11 @@ def parse(config: dict[str, Any]) -> LocalPgvector | BedrockKnowledgeBase | Vert
 def normalised(config: dict[str, Any]) -> dict[str, Any]:
     """What is stored: every default filled in."""
     return {"retrieval": parse(config).model_dump()}
+
+
+def feature_of(config: dict[str, Any]) -> Feature:
+    """What a plan must have for a corpus with this configuration."""
+    return _FEATURES[parse(config).provider]
 
 
 def _invalid(field: str, why: str) -> ApiError:

@@ -1,6 +1,6 @@
 """What other domains may ask of corpora."""
 
-from nexusrag.knowledge.corpora.config import BedrockKnowledgeBase, LocalPgvector, VertexSearch, parse
+from nexusrag.knowledge.corpora.config import BedrockKnowledgeBase, LocalPgvector, VertexSearch, feature_of, parse
 from nexusrag.knowledge.corpora.models import Corpus, CorpusView
 from nexusrag.knowledge.corpora.repository import claim_space, find, keep_open, load, remove, space_of
 from nexusrag.knowledge.corpora.service import REMOVE
@@ -13,6 +13,7 @@ __all__ = [
     "LocalPgvector",
     "VertexSearch",
     "claim_space",
+    "feature_of",
     "find",
     "keep_open",
     "load",

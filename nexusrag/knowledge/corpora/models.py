@@ -39,5 +39,6 @@ class CorpusView:
     visibility: str
     provider_config: dict[str, Any]
     space_id: int | None
+    created_by: str | None
     created_at: datetime
     updated_at: datetime

@@ -22,7 +22,7 @@ async def load(call: CallContext, corpus_id: str) -> Corpus | CorpusView:
 async def find(work: Work, corpus_id: str) -> CorpusView:
     """The corpus of the transaction's tenant, or not found."""
     row = await work.raw.fetchrow(
-        "select tenant_id, id, key, name, visibility, provider_config, space_id, created_at, updated_at from corpora "
+        "select tenant_id, id, key, name, visibility, provider_config, space_id, created_by, created_at, updated_at from corpora "
         "where tenant_id = $1 and id = $2 and deleted_at is null",
         work.tenant_id,
         corpus_id,

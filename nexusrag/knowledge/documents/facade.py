@@ -15,9 +15,9 @@ from nexusrag.knowledge.documents.repository import (
     start,
 )
 from nexusrag.knowledge.documents.schemas import DocumentAccepted, DocumentOut, Reindex
-from nexusrag.knowledge.documents.service import INGEST, REMOVE_BLOB, reindex
+from nexusrag.knowledge.documents.service import INGEST, reindex
 
 __all__ = [
-    "INGEST", "REMOVE_BLOB", "Document", "DocumentAccepted", "DocumentOut", "Reindex", "count_by_status", "delete", "fail",
+    "INGEST", "Document", "DocumentAccepted", "DocumentOut", "Reindex", "count_by_status", "delete", "fail",
     "finish", "gates", "matches", "of_corpus", "page", "reindex", "restore", "set_progress", "start",
 ]  # fmt: skip

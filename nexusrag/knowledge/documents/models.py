@@ -19,6 +19,7 @@ class Document(TenantScoped, Base):
     corpus_key: Mapped[int] = mapped_column(BigInteger)
     filename: Mapped[str]
     content_type: Mapped[str]
+    # The same twice: clients read it under both names.
     source: Mapped[str]
     ingest_source: Mapped[str]
     status: Mapped[str]

@@ -1,21 +1,22 @@
 """All SQL of documents."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import orjson
 from sqlalchemy import ColumnElement, Integer, Select, Text, and_, bindparam, func, or_, select, tuple_
 
-from nexusrag.access.permissions.facade import caller
+from nexusrag.access.permissions.facade import caller, granted
+from nexusrag.access.policies.facade import caller_of
 from nexusrag.infra.database import Work
 from nexusrag.infra.models import Moment
 from nexusrag.infra.statements import Prepared
 from nexusrag.kernel.actions import Permission
 from nexusrag.kernel.errors import not_found
 from nexusrag.knowledge import visibility
+from nexusrag.knowledge.corpora.facade import Corpus
 from nexusrag.knowledge.documents.models import Document
-from nexusrag.settings import Settings
 from nexusrag.web.call import CallContext
 
 # Columns, each with whether it descends; the last one is unique.
@@ -49,27 +50,35 @@ COLUMNS = tuple(Document.__table__.c[name] for name in _NAMES)
 async def load(call: CallContext, document_id: str) -> Document:
     """The document with the caller's rights on it, in one statement; the permission stage judges them."""
     call.resource_id = document_id
-    settings = call.of(Settings)
     needed = call.gate.permission or Permission.READ
-    row = (
-        await call.session.execute(
-            select(
-                Document,
-                visibility.visible_to(call.principal, settings).label("visible"),
-                visibility.holds(call.principal, settings, needed).label("permitted"),
-            ).where(Document.tenant_id == call.tenant_id, Document.id == document_id, visibility.in_living_corpus())
-        )
-    ).one_or_none()
+    statement = _loaded(needed).params(caller(call.principal))
+    row = (await call.session.execute(statement.where(Document.tenant_id == call.tenant_id, Document.id == document_id))).one_or_none()
     if row is None:
         raise not_found("document")
-    call.rights = (row.visible, row.permitted)
+    call.rights = visibility.Held(row.read, row.needed, row.corpus_is_open)
     document: Document = row[0]
     return document
 
 
-def page(tenant_id: str, condition: ColumnElement[bool], *, order: Order, after: list[Any] | None, limit: int) -> Select[Any]:
-    """Columns of the documents that meet `condition`, in `order`, from behind the position `after`, which has a value per column."""
-    statement = select(*COLUMNS).where(Document.tenant_id == tenant_id, condition)
+@cache
+def _loaded(needed: Permission) -> Select[Document, bool, bool, bool]:
+    def held(permission: Permission) -> ColumnElement[bool]:
+        return granted(permission, Document.tenant_id, Document.id, Document.corpus_id)
+
+    return select(
+        Document,
+        held(Permission.READ).label("read"),
+        held(needed).label("needed"),
+        visibility.in_living_corpus(Corpus.visibility == "tenant").label("corpus_is_open"),
+    ).where(visibility.in_living_corpus())
+
+
+def page(call: CallContext, *conditions: ColumnElement[bool], order: Order, after: list[Any] | None, limit: int) -> Select[Any]:
+    """Columns of the documents that the caller may read and that meet the conditions, in `order`, from behind the position `after`.
+
+    The position has a value per column of the order.
+    """
+    statement: Select[Any] = _readable(call, select(*COLUMNS), *conditions)
     if after is not None:
         statement = statement.where(_behind(order, after))
     return statement.order_by(*(column.desc() if descending else column.asc() for column, descending in order)).limit(limit)
@@ -87,13 +96,13 @@ def _behind(order: Order, position: list[Any]) -> ColumnElement[bool]:
     return or_(*steps)
 
 
-@cache
-def _newest_first(bypass: bool, of_corpus: bool, onwards: bool) -> Prepared:
+@lru_cache(maxsize=512)
+def _newest_first(shape: visibility.Shape, of_corpus: bool, onwards: bool) -> Prepared:
     here, there = (
         tuple_(Document.created_at, Document.id),
         tuple_(bindparam("after_moment", type_=Moment), bindparam("after_id", type_=Text)),
     )
-    statement = select(*COLUMNS).where(Document.tenant_id == bindparam("tenant_id", type_=Text), visibility.visible_to_caller(bypass))
+    statement = select(*COLUMNS).where(Document.tenant_id == bindparam("tenant_id", type_=Text), visibility.condition(shape))
     if of_corpus:
         statement = statement.where(Document.corpus_id == bindparam("corpus_id", type_=Text))
     if onwards:
@@ -103,10 +112,11 @@ def _newest_first(bypass: bool, of_corpus: bool, onwards: bool) -> Prepared:
 
 async def newest_first(call: CallContext, corpus_id: str | None, after: list[Any] | None, limit: int) -> list[Any]:
     """Rows of the documents that the caller may read."""
-    statement = _newest_first(visibility.bypasses(call.principal, call.of(Settings)), corpus_id is not None, after is not None)
+    reading = visibility.rule(caller_of(call), Permission.READ)
+    statement = _newest_first(reading.shape, corpus_id is not None, after is not None)
     moment, last_id = after or (None, None)
     values = {"tenant_id": call.tenant_id, "corpus_id": corpus_id, "after_moment": moment, "after_id": last_id, "most": limit}
-    return await statement.fetch(call.db, {**values, **caller(call.principal)})
+    return await statement.fetch(call.db, {**values, **reading.values})
 
 
 async def claim_id(work: Work, document_id: str) -> None:
@@ -122,9 +132,9 @@ async def taken(work: Work, document_id: str) -> Document | None:
 
 
 async def may(call: CallContext, document_id: str, permission: Permission) -> bool:
-    condition = visibility.holds(call.principal, call.of(Settings), permission)
-    statement = select(condition).where(Document.tenant_id == call.tenant_id, Document.id == document_id)
-    return bool(await call.session.scalar(statement))
+    rule = visibility.rule(caller_of(call), permission)
+    statement = select(rule.condition).where(Document.tenant_id == call.tenant_id, Document.id == document_id)
+    return bool(await call.session.scalar(statement.params(dict(rule.values))))
 
 
 async def version_number(work: Work, version_id: int) -> int | None:
@@ -234,7 +244,12 @@ def matches(text: str) -> ColumnElement[bool]:
     return Document.filename.ilike(pattern, escape="\\") | Document.id.ilike(pattern, escape="\\")
 
 
-async def count_by_status(call: CallContext, condition: ColumnElement[bool]) -> dict[str, int]:
-    """How many documents that the caller may read are in each state."""
-    statement = select(Document.status, func.count()).where(Document.tenant_id == call.tenant_id, condition).group_by(Document.status)
+def _readable(call: CallContext, statement: Any, *conditions: ColumnElement[bool]) -> Any:
+    reading = visibility.rule(caller_of(call), Permission.READ)
+    return statement.where(Document.tenant_id == call.tenant_id, reading.condition, *conditions).params(dict(reading.values))
+
+
+async def count_by_status(call: CallContext, *conditions: ColumnElement[bool]) -> dict[str, int]:
+    """How many documents that the caller may read and that meet the conditions are in each state."""
+    statement = _readable(call, select(Document.status, func.count()), *conditions).group_by(Document.status)
     return {row[0]: row[1] for row in await call.db.connection.execute(statement)}

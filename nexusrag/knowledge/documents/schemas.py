@@ -22,10 +22,21 @@ def _plain_name(name: str) -> str:
 def _small(metadata: dict[str, Any]) -> dict[str, Any]:
     if len(metadata) > 50:
         raise ValueError("at most 50 entries")
-    for key, value in metadata.items():
-        if len(key) > 64 or not isinstance(value, str | int | float | bool) or (isinstance(value, str) and len(value) > 1000):
-            raise ValueError("keys have at most 64 characters, values are strings of at most 1000 characters, numbers or booleans")
+    labels = metadata.get("labels")
+    plain = {key: value for key, value in metadata.items() if key != "labels"} if isinstance(labels, dict) else metadata
+    if isinstance(labels, dict) and len(labels) > 50:
+        raise ValueError("at most 50 labels")
+    for key, value in (*plain.items(), *(labels.items() if isinstance(labels, dict) else ())):
+        if len(key) > 64 or not all(_is_small(one) for one in (value if isinstance(value, list) and len(value) <= 50 else [value])):
+            raise ValueError(
+                "keys have at most 64 characters; values are strings of at most 1000 characters, numbers, booleans, or lists of up to 50 "
+                "of these; `labels` is an object of such values"
+            )
     return metadata
+
+
+def _is_small(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool) and not (isinstance(value, str) and len(value) > 1000)
 
 
 FileName = Annotated[str, AfterValidator(_plain_name)]

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from nexusrag.access.permissions.facade import grant_owner
-from nexusrag.infra.jobs import UNTIL_DONE, Handlers, enqueue, execute_leased, take
+from nexusrag.infra.database import Database
+from nexusrag.infra.jobs import Handlers, enqueue, execute_leased, take
 from nexusrag.infra.redis import Redis
 from nexusrag.kernel import clock
-from nexusrag.kernel.actions import Permission
+from nexusrag.kernel.actions import Permission, Resource
 from nexusrag.kernel.errors import ApiError, ErrorCode, not_found
 from nexusrag.kernel.ids import new_id
 from nexusrag.knowledge.corpora.facade import CorpusView, keep_open
@@ -24,7 +25,6 @@ from nexusrag.web.cursors import Cursors
 from nexusrag.web.envelope import Listed, Page
 
 INGEST = "document.ingest"
-REMOVE_BLOB = "blob.remove"
 _MANY_CHUNKS = 2000
 
 
@@ -49,20 +49,24 @@ async def accept(call: CallContext, corpus: CorpusView, incoming: Incoming) -> D
     Raises INGEST_VALIDATION_ERROR for an empty file, PAYLOAD_TOO_LARGE, INGEST_IN_PROGRESS while the same document is in
     flight, CONFLICT for a taken id with other content and no `overwrite`.
     """
-    if await keep_open(call.db, corpus.id) is None:
-        raise not_found("corpus")
-    existing = await _existing(call, corpus, incoming)
     blobs = call.of(BlobStore)
-    blob_id = new_id("blob")
-    stored = await blobs.put(call.tenant_id, blob_id, incoming.chunks, call.of(Settings).web.max_upload_bytes)
-    call.on_failure(lambda: blobs.delete(call.tenant_id, blob_id))
+    await _existing(call, corpus, incoming)  # asked twice: what will be refused is not stored, and no lock waits for the store
+    reserved = await blobs.reserve(call.db)
+    async with call.outside_work():
+        stored = await blobs.put(reserved, incoming.chunks, call.of(Settings).web.max_upload_bytes)
+        call.on_failure(lambda: blobs.take_back(call.of(Database), reserved))
     if stored.size == 0:
         raise ApiError(ErrorCode.INGEST_VALIDATION_ERROR, "The document is empty.")
+    if await keep_open(call.db, corpus.id) != corpus.key:
+        raise not_found("corpus")
+    existing = await _existing(call, corpus, incoming)
     if existing is not None and not incoming.overwrite:
         if existing.sha256 != stored.sha256:
             raise ApiError(ErrorCode.CONFLICT, "A document with this id and other content exists; send overwrite=true to replace it.")
-        call.after_commit(lambda: blobs.delete(call.tenant_id, blob_id))
+        call.unchanged = True
+        call.after_commit(lambda: blobs.take_back(call.of(Database), reserved))
         return accepted(existing, existing.last_job_id)
+    await blobs.keep(call.db, reserved)
     document = existing or Document(
         tenant_id=call.tenant_id, id=incoming.document_id or new_id("doc"), created_by=call.principal.subject_id
     )
@@ -71,13 +75,13 @@ async def accept(call: CallContext, corpus: CorpusView, incoming: Incoming) -> D
     document.filename, document.content_type = incoming.filename, incoming.content_type
     document.source = document.ingest_source = incoming.ingest_source
     document.labels = incoming.metadata or {}
-    document.size_bytes, document.sha256, document.blob_id = stored.size, stored.sha256, blob_id
+    document.size_bytes, document.sha256, document.blob_id = stored.size, stored.sha256, reserved.blob_id
     call.session.add(document)
     job_id = await _queue(call, document, incoming.chunk_size_chars, incoming.chunk_overlap_chars, former=former)
     if existing is None:
         await grant_owner(call.db, document.id, call.principal)
     call.record(document_id=document.id, corpus_id=corpus.id, size_bytes=stored.size, overwrite=existing is not None)
-    call.resource_id = document.id
+    call.about(Resource.DOCUMENT, document.id)
     return accepted(document, job_id)
 
 
@@ -103,14 +107,13 @@ async def delete(call: CallContext, document: Document) -> None:
     if locked is None:
         raise not_found("document")
     _refuse_in_flight(locked)
-    ingestion = call.of(Settings).ingestion
     if (locked.num_chunks or 0) > _MANY_CHUNKS:
         await call.db.set_options({"statement_timeout": "120000"})
     await index.remove(call.db, [locked.id])
     await repository.delete(call.db, [locked.id])
     call.session.expunge(locked)
     # The file goes by a job, so that a crash between commit and removal leaves nothing behind.
-    await enqueue(call.db, REMOVE_BLOB, {"blob_id": locked.blob_id}, queue=ingestion.ingest_queue_name, max_attempts=UNTIL_DONE)
+    await call.of(BlobStore).remove_later(call.db, locked.blob_id)
     call.after_commit(lambda: _wake(call))
     call.record(document_id=locked.id, corpus_id=locked.corpus_id)
 
@@ -188,7 +191,6 @@ async def _queue(
     ingestion = call.of(Settings).ingestion
     document.status, document.failure_reason, document.progress = "queued", None, {"bytes": document.size_bytes}
     document.queued_at, document.processing_started_at, document.completed_at = clock.now(), None, None
-    await call.session.flush()
     arguments: dict[str, Any] = {"document_id": document.id, "reindex": reindexed}
     if size is not None:
         arguments["chunk_size_chars"] = size
@@ -198,6 +200,7 @@ async def _queue(
         arguments["former"] = former
     job_id = await enqueue(call.db, INGEST, arguments, queue=ingestion.ingest_queue_name, max_attempts=ingestion.ingest_max_retries)
     document.last_job_id = job_id
+    await call.session.flush()
     if ingestion.ingest_execution_mode == "inline":
         call.after_commit(lambda: _run_inline(call, job_id))
     else:

@@ -1,11 +1,14 @@
 """From what a client sent to an `Incoming` document: names cleaned, types detected, parameters checked, before anything is stored."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 from fastapi import UploadFile
 from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import UploadFile as StarletteUpload
 
 from nexusrag.kernel.errors import ApiError, ErrorCode
+from nexusrag.knowledge.corpora.facade import CorpusView
 from nexusrag.knowledge.documents.schemas import FileName, Metadata, Reindex, TextIngest
 from nexusrag.knowledge.documents.service import Incoming
 from nexusrag.knowledge.parsing.facade import check_chunk_params, detect
@@ -82,3 +85,18 @@ async def _pieces(file: UploadFile) -> AsyncIterator[bytes]:
 
 async def _one(content: bytes) -> AsyncIterator[bytes]:
     yield content
+
+
+def describe(call: CallContext, corpus: CorpusView) -> dict[str, Any]:
+    """What policies may ask of a document that is about to be made. What only the document itself will have is missing."""
+    file = call.body.get("file")
+    given = call.body.get("metadata_json") or {}
+    metadata = given if isinstance(given, dict) else _metadata(given) if isinstance(given, str) else {}
+    return {
+        "id": call.body.get("document_id"),
+        "corpus_id": corpus.id,
+        "filename": file.filename if isinstance(file, StarletteUpload) else call.body.get("filename"),
+        "owner": call.principal.subject_id,
+        "labels": metadata.get("labels"),
+        "metadata": metadata,
+    }

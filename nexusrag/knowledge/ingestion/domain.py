@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from nexusrag.infra.jobs import JobHandler
 from nexusrag.infra.resources import Resources
 from nexusrag.knowledge.corpora.facade import REMOVE
-from nexusrag.knowledge.documents.facade import INGEST, REMOVE_BLOB
+from nexusrag.knowledge.documents.facade import INGEST
 from nexusrag.knowledge.ingestion import jobs
 from nexusrag.knowledge.parsing.facade import Sandbox
 from nexusrag.settings import Settings
@@ -28,7 +28,6 @@ domain = Domain(
     jobs=(
         JobHandler(kind=INGEST, run=jobs.ingest, dead=jobs.give_up),
         JobHandler(kind=REMOVE, run=jobs.remove_corpus),
-        JobHandler(kind=REMOVE_BLOB, run=jobs.remove_blob),
     ),
     opens=(_sandbox,),
 )

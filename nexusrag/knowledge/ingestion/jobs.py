@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nexusrag.infra.database import Work
-from nexusrag.infra.jobs import UNTIL_DONE, Job, PermanentFailure, enqueue
+from nexusrag.infra.jobs import Job, PermanentFailure
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.knowledge.corpora import facade as corpora
 from nexusrag.knowledge.documents import facade as documents
@@ -79,7 +79,7 @@ async def ingest(job: Job) -> None:
         await index.retire_others(work, document_id, version_id)
         former = job.args.get("former")
         if former:
-            await _remove_later(job, work, former["blob_id"])
+            await job.resources.get(BlobStore).remove_later(work, former["blob_id"])
 
 
 async def give_up(job: Job, work: Work, reason: str) -> None:
@@ -89,7 +89,7 @@ async def give_up(job: Job, work: Work, reason: str) -> None:
     if former:
         unnamed = await documents.restore(work, job.args["document_id"], former)
         # Without a live index there is nothing to keep the former source for.
-        await _remove_later(job, work, unnamed or former["blob_id"])
+        await job.resources.get(BlobStore).remove_later(work, unnamed or former["blob_id"])
 
 
 async def remove_corpus(job: Job) -> None:
@@ -111,11 +111,6 @@ async def remove_corpus(job: Job) -> None:
             await documents.delete(work, ids)
     async with job.work(finish=True) as work:
         await corpora.remove(work, corpus_key)
-
-
-async def remove_blob(job: Job) -> None:
-    """Remove a file that no row names any more."""
-    await job.resources.get(BlobStore).delete(job.tenant_id, job.args["blob_id"])
 
 
 def _params(job: Job) -> ChunkParams:
@@ -206,7 +201,3 @@ def _indexed(chunk: Chunk) -> index.IndexedChunk:
     return index.IndexedChunk(
         chunk.ord, chunk.text, embedded_text(chunk), chunk.heading_path, chunk.start, chunk.end, chunk.page, chunk.page_end, chunk.hash
     )
-
-
-async def _remove_later(job: Job, work: Work, blob_id: str) -> None:
-    await enqueue(work, documents.REMOVE_BLOB, {"blob_id": blob_id}, queue=job.queue, max_attempts=UNTIL_DONE)

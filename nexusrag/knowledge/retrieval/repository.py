@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from nexusrag.infra.statements import Prepared
 from nexusrag.knowledge.documents.facade import Document
 from nexusrag.knowledge.index.facade import LANGUAGE, DocumentVersion
-from nexusrag.knowledge.visibility import visible_to_caller
+from nexusrag.knowledge.visibility import Shape, condition
 from nexusrag.settings import Settings
 
 # BM25 with k1 = 1.2 and b = 0.75 (Robertson): 2.2 = k1 + 1, 0.3 = k1 (1 - b), 0.9 = k1 b.
@@ -86,6 +86,7 @@ from ranked r cross join lateral (
 order by r.score desc, r.chunk_id
 ) found
 """
+WITHOUT_INDEX = 2**62  # the limit of a space whose index is not built yet: all that is visible is scanned exactly
 _SCORES = {
     # Where all candidates are equal, each counts in full if it scores at all.
     "hybrid": "0.5 * case when bm25_range > 1e-9 then (bm25 - bm25_low) / bm25_range else (bm25 > 0)::int end "
@@ -109,13 +110,14 @@ def options(settings: Settings) -> dict[str, str]:
     }
 
 
-@lru_cache(maxsize=256)
-def search(mode: str, bypass: bool, candidates: int, exact_limit: int, space_id: int, dimensions: int) -> Prepared:
+@lru_cache(maxsize=512)
+def search(mode: str, shape: Shape, candidates: int, exact_limit: int, space_id: int, dimensions: int) -> Prepared:
     """The statement.
 
-    Parameters: tenant_id, corpus_key, question, vector, top_k, filters (JSON text or None), document_ids (or None), and `caller`.
+    Parameters: tenant_id, corpus_key, question, vector, top_k, filters (JSON text or None), document_ids (or None), and the values
+    of the rule.
     """
-    live = _live(bypass).cte("live").prefix_with("MATERIALIZED")
+    live = _live(shape).cte("live").prefix_with("MATERIALIZED")
     return Prepared(_text(mode, candidates, exact_limit, space_id, dimensions).columns().add_cte(live))
 
 
@@ -133,11 +135,11 @@ def _text(mode: str, candidates: int, exact_limit: int, space_id: int, dimension
     )
 
 
-def _live(bypass: bool) -> Select[Any]:
+def _live(shape: Shape) -> Select[Any]:
     """Live versions of the corpus, each with whether this caller may see it and the filters admit it."""
     tenant_id, corpus_key = bindparam("tenant_id", type_=Text), bindparam("corpus_key", type_=BigInteger)
     document_ids = bindparam("document_ids", type_=ARRAY(Text))
-    admitted = and_(visible_to_caller(bypass), or_(document_ids.is_(None), Document.id == any_(document_ids)), text(_FILTERS))
+    admitted = and_(condition(shape), or_(document_ids.is_(None), Document.id == any_(document_ids)), text(_FILTERS))
     return (
         select(
             DocumentVersion.id.label("version_id"),

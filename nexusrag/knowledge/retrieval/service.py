@@ -8,16 +8,18 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from nexusrag.access.permissions.facade import caller
+from nexusrag.access.policies.facade import Caller
+from nexusrag.billing.plans.facade import require
 from nexusrag.infra.database import Work, halfvec
 from nexusrag.infra.metrics import RETRIEVAL
 from nexusrag.infra.resources import Resources
+from nexusrag.kernel.actions import Permission
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.principal import Principal
-from nexusrag.knowledge.corpora.facade import CorpusView, LocalPgvector, parse
+from nexusrag.knowledge.corpora.facade import CorpusView, LocalPgvector, feature_of, parse
 from nexusrag.knowledge.retrieval import repository
 from nexusrag.knowledge.retrieval.spaces import Spaces
-from nexusrag.knowledge.visibility import bypasses
+from nexusrag.knowledge.visibility import rule
 from nexusrag.providers.embeddings.port import Embedder
 from nexusrag.settings import Settings
 
@@ -63,8 +65,9 @@ class Where:
     document_ids: list[str] | None = None
 
 
-def where_of(corpus: CorpusView, filters: dict[str, Any] | None, document_ids: list[str] | None = None) -> Where:
-    """Raises INTEGRATION_UNAVAILABLE for a corpus whose provider this release cannot ask."""
+def where_of(principal: Principal, corpus: CorpusView, filters: dict[str, Any] | None, document_ids: list[str] | None = None) -> Where:
+    """Raises FEATURE_NOT_ENABLED for a provider that the plan lacks, INTEGRATION_UNAVAILABLE for one that this release cannot ask."""
+    require(principal, feature_of(corpus.provider_config))
     config = parse(corpus.provider_config)
     if not isinstance(config, LocalPgvector):
         raise ApiError(
@@ -86,7 +89,7 @@ async def embed_question(resources: Resources, question: str) -> NDArray[np.floa
 async def search(
     resources: Resources,
     work: Work,
-    principal: Principal,
+    caller: Caller,
     where: Where,
     question: str,
     vector: NDArray[np.float32],
@@ -94,7 +97,7 @@ async def search(
     *,
     mode: str = "hybrid",
 ) -> Found:
-    """The best `top_k` passages among those that `principal` may see. `work` carries `repository.options`.
+    """The best `top_k` passages among those that `caller` may see. `work` carries `repository.options`.
 
     Raises EMBEDDING_DIMENSION_MISMATCH when the corpus was indexed with another model than the one in use.
     """
@@ -102,20 +105,22 @@ async def search(
         return Found([], True, "empty")
     settings = resources.get(Settings)
     model = resources.get(Embedder).model  # type: ignore[type-abstract]  # the port is the key
-    held = await resources.get(Spaces).model_of(work, where.space_id)
-    if held != model.name:
+    space = await resources.get(Spaces).of(work, where.space_id)
+    if space.model != model.name:
         raise ApiError(
             ErrorCode.EMBEDDING_DIMENSION_MISMATCH,
-            f"The corpus was indexed with {held}, the installation uses {model.name}; use that model, or ingest into a new corpus.",
-            {"corpus_model": held, "model": model.name},
+            f"The corpus was indexed with {space.model}, the installation uses {model.name}; use that model, or ingest into a new corpus.",
+            {"corpus_model": space.model, "model": model.name},
         )
     began = perf_counter()
     limits = settings.retrieval
+    exact_limit = limits.retrieval_exact_limit if space.indexed else repository.WITHOUT_INDEX
+    reading = rule(caller, Permission.READ)
     query = repository.search(
         mode,
-        bypasses(principal, settings),
+        reading.shape,
         limits.retrieval_candidates,
-        limits.retrieval_exact_limit,
+        exact_limit,
         where.space_id,
         model.dimensions,
     )
@@ -124,16 +129,16 @@ async def search(
         "question": question,
         "vector": halfvec(vector),
         "corpus_key": where.corpus_key,
-        "tenant_id": principal.tenant_id,
+        "tenant_id": caller.principal.tenant_id,
         "top_k": top_k,
         "filters": orjson.dumps(choices).decode() if choices else None,
         "document_ids": where.document_ids,
-        **caller(principal),
+        **reading.values,
     }
     rows = await query.fetch(work, values)
     RETRIEVAL.observe(perf_counter() - began)
     seen = rows[0]["seen"] if rows else 0
-    exact = seen <= settings.retrieval.retrieval_exact_limit
+    exact = seen <= exact_limit
     return Found([_passage(row) for row in rows], exact, "exact" if exact else "index")
 
 

@@ -149,7 +149,8 @@ async def test_what_is_stored_is_encrypted_and_comes_back_whole(api: Api, editor
 
 @pytest.mark.parametrize(
     "metadata",
-    ["{", "[]", '"x"', '{"a": {"nested": 1}}', '{"a": null}', '{"a": [1]}', '{"a": NaN}', '{"a": 1, "a": 2}', '{"a": "\\u0000"}',
+    ["{", "[]", '"x"', '{"a": {"nested": 1}}', '{"a": null}', '{"a": [[1]]}', '{"labels": {"a": {}}}', '{"a": NaN}', '{"a": 1, "a": 2}',
+     '{"a": "\\u0000"}',
      json.dumps({"k" * 65: 1}), json.dumps({"k": "v" * 1001}), json.dumps({str(number): 1 for number in range(51)})],
 )  # fmt: skip
 async def test_metadata_that_is_not_flat_and_small_is_refused(editor: Person, corpus: str, metadata: str) -> None:

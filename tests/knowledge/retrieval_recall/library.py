@@ -1,18 +1,19 @@
 """Corpora written straight into the index, with vectors and grants as a test wants them, and searches of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from nexusrag.access.policies.facade import Caller, unbound
 from nexusrag.infra.database import Database
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel.actions import Role
 from nexusrag.kernel.ids import new_id
-from nexusrag.kernel.principal import Principal
+from nexusrag.kernel.principal import Principal, of_role
 from nexusrag.knowledge.corpora.repository import claim_space
 from nexusrag.knowledge.documents.repository import finish
 from nexusrag.knowledge.index.facade import IndexedChunk, NewVersion, insert, retire_others
@@ -151,7 +152,7 @@ class Library:
             document_ids=None if document_ids is None else list(document_ids),
         )
         async with self.database.work(principal.tenant_id, options=repository.options(settings)) as work:
-            return await service.search(resources, work, principal, where, question, vector, top_k, mode=mode)
+            return await service.search(resources, work, bound(principal), where, question, vector, top_k, mode=mode)
 
 
 def new_version(shelf: Shelf, item: Item) -> NewVersion:
@@ -177,7 +178,12 @@ def owner(user: str) -> Grant:
 
 
 def caller(tenant: str, user: str, role: Role = Role.READER, key: str = "key") -> Principal:
-    return Principal(tenant, user, role, key)
+    return of_role(tenant, user, role, key)
+
+
+def bound(principal: Principal) -> Caller:
+    """The caller under the rules of a usual installation, without policies."""
+    return replace(unbound(principal), default_deny=True, bypass=False)
 
 
 def unit(random: np.random.Generator, count: int, dimensions: int) -> Vectors:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from nexusrag.access.permissions.facade import caller as parameters
 from nexusrag.infra.database import halfvec
+from nexusrag.kernel.actions import Permission
 from nexusrag.kernel.principal import Principal
 from nexusrag.knowledge.retrieval import repository
+from nexusrag.knowledge.visibility import rule
 from tests.knowledge.retrieval_recall.conftest import NewLibrary
-from tests.knowledge.retrieval_recall.library import Item, Library, Shelf, Vectors, caller, owner, unit
+from tests.knowledge.retrieval_recall.library import Item, Library, Shelf, Vectors, bound, caller, owner, unit
 
 pytestmark = pytest.mark.slow
 
@@ -126,7 +127,10 @@ async def _ran(crowd: Crowd, exact_limit: int) -> str:
     """The executed plan."""
     library = crowd.library
     settings = library.servers.with_env()
-    plan = copy(repository.search("hybrid", False, settings.retrieval.retrieval_candidates, exact_limit, crowd.shelf.space, DIMENSIONS))
+    reading = rule(bound(caller(crowd.shelf.tenant, "everyone")), Permission.READ)
+    plan = copy(
+        repository.search("hybrid", reading.shape, settings.retrieval.retrieval_candidates, exact_limit, crowd.shelf.space, DIMENSIONS)
+    )
     plan.sql = f"explain (analyze, timing off) {plan.sql}"
     given = {
         "question": QUESTION,
@@ -136,7 +140,7 @@ async def _ran(crowd: Crowd, exact_limit: int) -> str:
         "top_k": 10,
         "filters": None,
         "document_ids": None,
-        **parameters(caller(crowd.shelf.tenant, "everyone")),
+        **reading.values,
     }
     async with library.database.work(crowd.shelf.tenant, options=repository.options(settings)) as work:
         return "\n".join(row[0] for row in await plan.fetch(work, given))

@@ -1,0 +1,88 @@
+"""The policies that bind each tenant, kept while changes are being heard."""
+
+import asyncio
+from collections import OrderedDict
+from time import monotonic
+from typing import Any
+
+from nexusrag.access.policies import repository
+from nexusrag.access.policies.caller import NO_POLICIES
+from nexusrag.access.policies.decide import PolicySet, read_policy
+from nexusrag.access.policies.language import Limits
+from nexusrag.infra.changes import Changes
+from nexusrag.infra.database import Database
+from nexusrag.kernel.errors import ApiError
+from nexusrag.settings import Settings
+
+# A change is announced for one tenant, or with `*` for the platform's policies.
+CHANGED, PLATFORM = "policies", "*"
+_MAX_TENANTS = 2_000
+# Above so many, reading them would keep other requests waiting.
+_MANY = 100
+
+
+class Policies:
+    """Caches only while changes are being heard, and never longer than a credential."""
+
+    def __init__(self, changes: Changes, database: Database, settings: Settings) -> None:
+        self._changes = changes
+        self._database = database
+        self._auth = settings.auth
+        self._limits = limits(settings)
+        self._held: OrderedDict[str, tuple[PolicySet, float]] = OrderedDict()
+        self._last_known: OrderedDict[str, PolicySet] = OrderedDict()
+        self._generation = 0
+        changes.on(CHANGED, self._drop, dropped=self.clear)
+
+    async def of(self, tenant_id: str) -> PolicySet:
+        """The enabled policies of the tenant and the platform. Raises SERVICE_UNAVAILABLE when they cannot be read."""
+        if not self._auth.authz_abac_enabled:
+            return NO_POLICIES
+        held = self._held.get(tenant_id)
+        if held is not None and held[1] > monotonic():
+            return held[0]
+        generation = self._generation
+        async with self._database.work(tenant_id) as work:
+            rows = await repository.binding(work)
+        made = await asyncio.to_thread(self._made, rows) if len(rows) > _MANY else self._made(rows)
+        self._keep(tenant_id, made, generation)
+        return made
+
+    async def or_last_known(self, tenant_id: str) -> PolicySet:
+        """The same, or what was last read: for what must answer while there is no database to ask."""
+        try:
+            return await self.of(tenant_id)
+        except ApiError:
+            return self._last_known.get(tenant_id, NO_POLICIES)
+
+    def _made(self, rows: list[Any]) -> PolicySet:
+        return PolicySet(
+            read_policy(row["id"], row["effect"], row["resource_type"], row["action"], row["priority"], row["condition"], self._limits)
+            for row in rows
+        )
+
+    def _keep(self, tenant_id: str, made: PolicySet, generation: int) -> None:
+        self._last_known[tenant_id] = made
+        if len(self._last_known) > _MAX_TENANTS:
+            self._last_known.popitem(last=False)
+        # What was read before a change must not be kept after it.
+        if self._changes.live and generation == self._generation:
+            self._held[tenant_id] = made, monotonic() + self._auth.auth_cache_ttl_s
+            if len(self._held) > _MAX_TENANTS:
+                self._held.popitem(last=False)
+
+    def _drop(self, tenant_id: str) -> None:
+        self._generation += 1
+        if tenant_id == PLATFORM:
+            self._held.clear()
+        else:
+            self._held.pop(tenant_id, None)
+
+    def clear(self) -> None:
+        self._generation += 1
+        self._held.clear()
+
+
+def limits(settings: Settings) -> Limits:
+    """Of one condition."""
+    return Limits(bytes=settings.auth.authz_max_policy_bytes, depth=settings.auth.authz_max_policy_depth)

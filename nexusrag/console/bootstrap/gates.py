@@ -1,0 +1,6 @@
+"""What the console's first question demands."""
+
+from nexusrag.kernel.actions import Action
+from nexusrag.web.gate import gate
+
+READ = gate(Action.CONSOLE_READ)

@@ -1,0 +1,1 @@
+"""What keeps the platform honest: policy impact, explanations, and later retention, holds and compliance."""

@@ -1,0 +1,230 @@
+"""All policies of a tenant together: what they say of one resource, of the rows of a table, and why."""
+
+import json
+from typing import Any
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nexusrag.access.policies.attributes import Attributes
+from nexusrag.access.policies.decide import Decision, Effect, Policy, PolicySet, read_policy
+from nexusrag.access.policies.evaluate import compiled
+from nexusrag.access.policies.language import TOO_COMPLEX, Limits
+from tests.access.policies import conditions as chance
+
+found_by_chance = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def policy(
+    policy_id: str,
+    effect: Effect = "allow",
+    condition: Any = None,
+    *,
+    resource_type: str = "document",
+    action: str = "read",
+    priority: int = 100,
+) -> Policy:
+    read = read_policy(policy_id, effect, resource_type, action, priority, condition, chance.LIMITS)
+    assert read.fault is None
+    return read
+
+
+def labelled(**labels: Any) -> Attributes:
+    return Attributes({"id": "u", "role": "editor"}, {"time": "2026-01-05T12:00:00Z"}, {"labels": labels})
+
+
+def is_(name: str, value: Any) -> dict[str, Any]:
+    return {"eq": [{"var": f"resource.labels.{name}"}, value]}
+
+
+def said(policies: list[Policy], attributes: Attributes, resource_type: str = "document", action: str = "read") -> tuple[Any, Any]:
+    decision = PolicySet(policies).decide(resource_type, action, attributes)
+    return decision.denied_by, decision.allowed_by
+
+
+def test_without_a_policy_nothing_is_said() -> None:
+    assert PolicySet([]).decide("document", "read", labelled()) == Decision(None, None)
+
+
+def test_a_denying_policy_wins_whatever_its_priority() -> None:
+    policies = [policy("allow", priority=900), policy("deny", "deny", priority=-5)]
+    assert said(policies, labelled()) == ("deny", None)
+
+
+def test_the_policy_of_the_highest_priority_is_named_and_ids_decide_between_equals() -> None:
+    policies = [policy("c", priority=1), policy("b", priority=2), policy("a", priority=2), policy("d", condition=is_("x", 1), priority=9)]
+    assert said(policies, labelled()) == (None, "a")
+    assert said(policies, labelled(x=1)) == (None, "d")
+
+
+def test_what_is_unknown_denies_and_never_allows() -> None:
+    assert said([policy("a", "allow", is_("x", "1"))], labelled()) == (None, None)
+    assert said([policy("d", "deny", is_("x", "1"))], labelled()) == ("d", None)
+    assert said([policy("d", "deny", is_("x", "1"))], labelled(x=1)) == ("d", None)
+    guarded = {"all": [{"exists": {"var": "resource.labels.x"}}, is_("x", "1")]}
+    assert said([policy("d", "deny", guarded)], labelled()) == (None, None)
+
+
+def test_one_name_may_hold_a_list_or_a_text() -> None:
+    policies = [policy("p", condition={"contains": [{"var": "resource.labels.x"}, "b"]})]
+    assert said(policies, labelled(x=["b"])) == said(policies, labelled(x="abc")) == (None, "p")
+    assert said(policies, labelled(x=["abc"])) == said(policies, labelled(x="c")) == (None, None)
+
+
+def test_type_and_action_are_exact_or_a_wildcard() -> None:
+    policies = [
+        policy("type", resource_type="corpus"),
+        policy("action", action="delete"),
+        policy("any type", resource_type="*", priority=1),
+        policy("any action", action="*", priority=2),
+    ]
+    assert said(policies, labelled()) == (None, "any action")
+    assert said(policies, labelled(), "run") == (None, "any type")
+    assert said(policies, labelled(), "corpus") == (None, "type")
+    assert said(policies, labelled(), "document", "delete") == (None, "action")
+    assert said(policies, labelled(), "run", "delete") == (None, None)
+
+
+def test_a_stored_policy_that_cannot_be_read_goes_on_denying_and_no_longer_allows() -> None:
+    broken = [read_policy(effect, effect, "document", "read", 1, {"eq": []}, Limits(bytes=3)) for effect in ("allow", "deny")]
+    assert all(each.fault is not None and each.fault.code == TOO_COMPLEX for each in broken)
+    assert said(broken[:1], labelled()) == (None, None)
+    assert said(broken[1:], labelled()) == ("deny", None)
+
+
+def test_an_explanation_names_all_that_apply_and_every_step() -> None:
+    policies = [
+        policy("deny", "deny", is_("secret", True), priority=1),
+        policy("all", priority=3),
+        policy("other", condition=is_("x", 2), priority=2),
+    ]
+    decision = PolicySet(policies).explain("document", "read", labelled(x=1))
+    assert (decision.denied_by, decision.allowed_by, decision.matched) == ("deny", None, ("all", "deny"))
+    assert [(entry["policy_id"], entry["outcome"], entry["applies"]) for entry in decision.trace] == [
+        ("all", "true", True),
+        ("other", "false", False),
+        ("deny", "unknown", True),
+    ]
+    assert decision.trace[2]["steps"] == [{"path": "$.eq", "op": "eq", "outcome": "unknown", "reason": "missing resource.labels.secret"}]
+    json.dumps(decision.trace)
+
+
+# Most share few comparisons, so that the index has something to tell apart.
+_demanding = st.one_of(
+    st.tuples(chance.variables, chance.scalars).map(lambda both: {"eq": list(both)}),
+    st.tuples(chance.variables, chance.lists).map(lambda both: {"in": list(both)}),
+    st.tuples(chance.scalars, chance.variables).map(lambda both: {"in": list(both)}),
+    st.tuples(chance.variables, chance.scalars).map(lambda both: {"contains": list(both)}),
+    st.tuples(chance.variables, st.sampled_from(chance.TEXTS)).map(lambda both: {"starts_with": list(both)}),
+)
+_conditions = st.one_of(
+    st.none(),
+    _demanding,
+    chance.conditions,
+    st.lists(st.one_of(_demanding, chance.conditions), min_size=1, max_size=3).map(lambda c: {"all": c}),
+)
+_policies = st.lists(
+    st.tuples(st.sampled_from(["allow", "deny"]), _conditions, st.sampled_from(["document", "*"]), st.integers(1, 3)), max_size=6
+).map(
+    lambda given: [
+        read_policy(f"p{place}", effect, kind, "read", priority, condition, chance.LIMITS)
+        for place, (effect, condition, kind, priority) in enumerate(given)
+    ]
+)
+
+
+def naively(policies: list[Policy], attributes: Attributes) -> tuple[list[str], list[str]]:
+    """Ids of all that deny and of all that allow, by priority."""
+    ordered = sorted(policies, key=lambda each: (-each.priority, each.id))
+    applying = [each for each in ordered if each.applies(compiled(each.condition)(attributes))]
+    return [each.id for each in applying if each.effect == "deny"], [each.id for each in applying if each.effect == "allow"]
+
+
+@pytest.mark.slow
+@found_by_chance
+@given(policies=_policies, principal=chance.principals, request_=chance.requests, rows=st.lists(chance.documents, min_size=1, max_size=5))
+def test_the_index_leaves_out_only_what_does_not_apply(policies: list[Policy], principal: Any, request_: Any, rows: list[Any]) -> None:
+    every = PolicySet(policies)
+    for row in rows:
+        attributes = Attributes(principal, request_, row)
+        denying, allowing = naively(policies, attributes)
+        decision, explained = every.decide("document", "read", attributes), every.explain("document", "read", attributes)
+        assert decision.denied_by == (denying[0] if denying else None)
+        assert decision.allowed_by == (allowing[0] if allowing and not denying else None)
+        assert (explained.denied_by, explained.allowed_by) == (decision.denied_by, decision.allowed_by)
+        assert sorted(explained.matched) == sorted(denying + allowing)
+
+
+@pytest.mark.slow
+@found_by_chance
+@given(
+    policies=_policies,
+    callers=st.lists(st.tuples(chance.principals, chance.requests), min_size=1, max_size=3),
+    rows=st.lists(chance.documents, min_size=1, max_size=6),
+)
+async def test_rows_are_judged_in_the_database_as_one_by_one(
+    database: "asyncpg.Connection[Any]", policies: list[Policy], callers: list[Any], rows: list[Any]
+) -> None:
+    every = PolicySet(policies)
+    for principal, request_ in callers:  # one after the other: what is kept for one caller must not serve another
+        rest = every.residual("document", "read", Attributes(principal, request_), chance.COLUMNS)
+        expected = [naively(policies, Attributes(principal, request_, row)) for row in rows]
+        for place, answer in enumerate((rest.deny, rest.allow)):
+            found = [answer] * len(rows) if isinstance(answer, bool) else await chance.in_sql(database, answer, rest.values, rows)
+            assert found == [bool(ids[place]) for ids in expected]
+
+
+def test_a_residual_for_callers_alike_is_worked_out_once() -> None:
+    every = PolicySet([policy("p", condition={"all": [{"eq": [{"var": "principal.role"}, "editor"]}, is_("x", 1)]})])
+    first = every.residual("document", "read", Attributes({"role": "editor", "id": "a"}, {}), chance.COLUMNS)
+    again = every.residual("document", "read", Attributes({"role": "editor", "id": "b"}, {}), chance.COLUMNS)
+    other = every.residual("document", "read", Attributes({"role": "reader", "id": "a"}, {}), chance.COLUMNS)
+    assert again is first
+    assert isinstance(first.allow, str) and other.allow is False
+
+
+def test_callers_who_differ_in_type_alone_are_not_alike() -> None:
+    every = PolicySet([policy("p", condition={"eq": [{"var": "principal.id"}, 1]})])
+    assert every.residual("document", "read", Attributes({"id": 1}, {}), chance.COLUMNS).allow is True
+    assert every.residual("document", "read", Attributes({"id": True}, {}), chance.COLUMNS).allow is False
+
+
+def test_the_text_of_a_residual_depends_on_the_shape_of_policies_alone() -> None:
+    def text(name: str, value: str) -> bool | str:
+        every = PolicySet([policy(name, "deny", {"all": [is_("x", value), {"lt": [{"var": "request.time"}, value]}]})])
+        return every.residual("document", "read", Attributes({}, {"time": "2026"}), chance.COLUMNS).deny
+
+    assert text("a", "9' or true --") == text("b", "9")
+
+
+def test_many_policies_that_compare_one_value_become_one_comparison() -> None:
+    every = PolicySet([policy(f"p{number}", "deny", is_("team", f"t{number}")) for number in range(1000)])
+    rest = every.residual("document", "read", Attributes({}, {}), chance.COLUMNS)
+    assert isinstance(rest.deny, str) and len(rest.deny) < 200
+    assert rest.allow is False
+
+
+async def test_two_residuals_can_stand_in_one_statement(database: "asyncpg.Connection[Any]") -> None:
+    every = PolicySet([policy("p", condition=is_("x", "a"))])
+    rest = every.residual("document", "read", Attributes({}, {}), chance.COLUMNS, parameter="of_reading")
+    assert isinstance(rest.allow, str)
+    assert ":of_reading" in rest.allow and ":policy_values" not in rest.allow
+
+
+def test_patterns_about_rows_are_counted() -> None:
+    matches = [{"matches": [{"var": "resource.filename"}, pattern]} for pattern in ("a", "b", "a")]
+    of_caller = {"matches": [{"var": "principal.email"}, "c"]}
+    conditions = [{"not": matches[0]}, {"any": matches}, of_caller]
+    every = PolicySet([policy(str(number), condition=each) for number, each in enumerate(conditions)])
+    assert every.patterns("document") == 2
+    assert every.patterns("corpus") == 0
+
+
+def test_a_new_set_can_be_made_ready_for_what_the_old_one_was_asked() -> None:
+    old, new = PolicySet([policy("p")]), PolicySet([policy("q")])
+    old.decide("document", "read", labelled())
+    new.prepare(old)
+    assert list(new._slices) == [("document", "read")]
+    assert new.decide("document", "read", labelled()).allowed_by == "q"

@@ -1,0 +1,137 @@
+"""time_between and ip_in."""
+
+from typing import Any
+
+import pytest
+
+from nexusrag.access.policies.attributes import Attributes
+from nexusrag.access.policies.evaluate import compiled
+from nexusrag.access.policies.language import PolicyError
+from tests.access.policies.conditions import read
+
+
+def during(window: dict[str, Any], moment: str | None) -> bool | None:
+    node = read({"time_between": [{"var": "request.time"}, window]})
+    return compiled(node)(Attributes({}, {"time": moment}))
+
+
+NINE_TO_SIX = {"start": "09:00", "end": "18:00"}
+NIGHT = {"start": "22:00", "end": "02:00"}
+BERLIN = {"start": "02:30", "end": "03:30", "tz": "Europe/Berlin"}
+
+
+@pytest.mark.parametrize(
+    ("window", "moment", "open_"),
+    [
+        (NINE_TO_SIX, "2026-01-05T08:59:59.999Z", False),
+        (NINE_TO_SIX, "2026-01-05T09:00:00Z", True),
+        (NINE_TO_SIX, "2026-01-05T17:59:59.999Z", True),
+        (NINE_TO_SIX, "2026-01-05T18:00:00Z", False),
+        (NINE_TO_SIX, "2026-01-05T18:30:00+02:00", True),
+        ({**NINE_TO_SIX, "tz": "America/New_York"}, "2026-01-05T13:59:59Z", False),
+        ({**NINE_TO_SIX, "tz": "America/New_York"}, "2026-01-05T14:00:00Z", True),
+        # In summer an hour earlier, by the same clock.
+        ({**NINE_TO_SIX, "tz": "America/New_York"}, "2026-07-06T13:00:00Z", True),
+        ({**NINE_TO_SIX, "tz": "Asia/Kolkata"}, "2026-01-05T03:30:00Z", True),
+        # Over midnight. The day is that on which the window began: 2026-01-05 was a Monday.
+        (NIGHT, "2026-01-05T21:59:59Z", False),
+        (NIGHT, "2026-01-05T22:00:00Z", True),
+        (NIGHT, "2026-01-06T00:00:00Z", True),
+        (NIGHT, "2026-01-06T01:59:59Z", True),
+        (NIGHT, "2026-01-06T02:00:00Z", False),
+        ({**NIGHT, "days": ["mon"]}, "2026-01-05T23:00:00Z", True),
+        ({**NIGHT, "days": ["mon"]}, "2026-01-06T01:00:00Z", True),
+        ({**NIGHT, "days": ["mon"]}, "2026-01-06T23:00:00Z", False),
+        ({**NIGHT, "days": ["mon"]}, "2026-01-05T01:00:00Z", False),
+        ({**NIGHT, "days": ["sun"]}, "2026-01-05T01:00:00Z", True),
+        ({**NINE_TO_SIX, "days": ["sat", "sun"]}, "2026-01-10T12:00:00Z", True),
+        ({**NINE_TO_SIX, "days": ["sat", "sun"]}, "2026-01-05T12:00:00Z", False),
+        # By the clock of the zone it is already Tuesday there.
+        ({"start": "00:00", "end": "24:00", "tz": "Asia/Tokyo", "days": ["tue"]}, "2026-01-05T16:00:00Z", True),
+        ({"start": "00:00", "end": "24:00"}, "2026-01-05T23:59:59Z", True),
+        ({"start": "22:00", "end": "00:00"}, "2026-01-05T23:59:59Z", True),
+        ({"start": "22:00", "end": "00:00"}, "2026-01-06T00:00:00Z", False),
+        # 2026-03-29: at 01:00 UTC the clocks of Berlin go from 02:00 to 03:00.
+        (BERLIN, "2026-03-29T00:59:59Z", False),
+        (BERLIN, "2026-03-29T01:00:00Z", True),
+        (BERLIN, "2026-03-29T01:29:59Z", True),
+        (BERLIN, "2026-03-29T01:30:00Z", False),
+        # 2026-10-25: at 01:00 UTC they go from 03:00 back to 02:00, so 02:30 comes twice.
+        (BERLIN, "2026-10-25T00:30:00Z", True),
+        (BERLIN, "2026-10-25T01:00:00Z", False),
+        (BERLIN, "2026-10-25T01:30:00Z", True),
+        (BERLIN, "2026-10-25T02:29:59Z", True),
+        (NINE_TO_SIX, None, None),
+        (NINE_TO_SIX, "", None),
+        (NINE_TO_SIX, "12:00", None),
+        (NINE_TO_SIX, "2026-01-05T12:00:00", None),
+        (NINE_TO_SIX, "2016-12-31T23:59:60Z", None),
+        (NINE_TO_SIX, "0001-01-01T00:00:00+01:00", None),
+    ],
+)
+def test_windows(window: dict[str, Any], moment: str | None, open_: bool | None) -> None:
+    assert during(window, moment) is open_
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        None, [], {}, "09:00", {"start": "09:00"}, {"end": "09:00"}, {"start": "09:00", "end": "09:00"}, {"start": "9:00", "end": "18:00"},
+        {"start": "09:00", "end": "25:00"}, {"start": "24:00", "end": "09:00"}, {"start": "09:60", "end": "18:00"},
+        {"start": "09:00:00", "end": "18:00"}, {"start": 9, "end": 18}, {"start": "٠٩:00", "end": "18:00"},
+        {"start": "09:00\n", "end": "18:00"},
+        {**NINE_TO_SIX, "tz": "Berlin"}, {**NINE_TO_SIX, "tz": ""}, {**NINE_TO_SIX, "tz": None}, {**NINE_TO_SIX, "tz": "../../etc/passwd"},
+        {**NINE_TO_SIX, "tz": "/etc/localtime"}, {**NINE_TO_SIX, "tz": "right/Europe/Berlin"}, {**NINE_TO_SIX, "tz": "posixrules"},
+        {**NINE_TO_SIX, "tz": "Europe"}, {**NINE_TO_SIX, "tz": "A" * 5000}, {**NINE_TO_SIX, "days": []}, {**NINE_TO_SIX, "days": "mon"},
+        {**NINE_TO_SIX, "days": ["monday"]}, {**NINE_TO_SIX, "days": [0]}, {**NINE_TO_SIX, "days": [["mon"]]},
+        {**NINE_TO_SIX, "zone": "UTC"},
+    ],
+)  # fmt: skip
+def test_what_is_no_window(window: Any) -> None:
+    with pytest.raises(PolicyError) as caught:
+        during(window, None)
+    assert caught.value.path == "$.time_between[1]"
+
+
+def within(networks: Any, address: str | None) -> bool | None:
+    node = read({"ip_in": [{"var": "request.ip"}, networks]})
+    return compiled(node)(Attributes({}, {"ip": address}))
+
+
+@pytest.mark.parametrize(
+    ("networks", "address", "inside"),
+    [
+        (["10.0.0.0/8"], "10.255.0.1", True),
+        (["10.0.0.0/8"], "11.0.0.1", False),
+        (["10.0.0.0/8", "192.0.2.7"], "192.0.2.7", True),
+        (["192.0.2.7"], "192.0.2.8", False),
+        (["2001:db8::/32"], "2001:db8:ffff::1", True),
+        (["2001:db8::/32"], "2001:db9::1", False),
+        (["fe80::/10"], "fe80::1%eth0", True),
+        # The same caller, however the socket writes the address.
+        (["10.0.0.0/8"], "::ffff:10.0.0.1", True),
+        (["::ffff:10.0.0.0/104"], "10.0.0.1", True),
+        (["::ffff:10.0.0.0/104"], "11.0.0.1", False),
+        (["::/0"], "10.0.0.1", False),
+        (["0.0.0.0/0"], "::1", False),
+        (["0.0.0.0/0"], "::ffff:1.2.3.4", True),
+        (["0.0.0.0/8"], "::1", False),
+        (["10.0.0.0/8"], None, None),
+        (["10.0.0.0/8"], "", None),
+        (["10.0.0.0/8"], "localhost", None),
+        (["10.0.0.0/8"], "10.0.0.1:443", None),
+        (["10.0.0.0/8"], "010.0.0.1", None),
+    ],
+)
+def test_networks(networks: Any, address: str | None, inside: bool | None) -> None:
+    assert within(networks, address) is inside
+
+
+@pytest.mark.parametrize(
+    "networks",
+    [None, [], "10.0.0.0/8", {}, [10], [None], ["10.0.0.1/8"], ["10.0.0.0/33"], ["example.org"], [""], ["2001:db8::/129"], ["fe80::%1/64"]],
+)
+def test_what_is_no_network(networks: Any) -> None:
+    with pytest.raises(PolicyError) as caught:
+        within(networks, None)
+    assert caught.value.path == "$.ip_in[1]"
