@@ -1,0 +1,1 @@
+"""Plans, quotas, usage, costs and payments."""
