@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from nexusrag.identity.api_keys.format import keyed_hash
 from nexusrag.identity.api_keys.provision import create_key
 from nexusrag.kernel import clock
 from nexusrag.kernel.ids import new_id
+from nexusrag.kernel.tokens import keyed_hash
 from tests.support.api import Api, Person, error_of
 from tests.support.behind import rows
 from tests.support.installation import Servers, http, serving

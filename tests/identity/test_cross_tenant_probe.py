@@ -5,7 +5,7 @@ The probes run once with both walls standing, and once with each of them taken a
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pytest
@@ -34,6 +34,25 @@ JSON_BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/runs/{run_id}/cancel": {},
     "DELETE /v1/corpora/{corpus_id}": {},
     "DELETE /v1/documents/{document_id}": {},
+    "PATCH /v1/admin/api-keys/{key_id}": {"revoke": True},
+    "POST /v1/admin/api-keys/{key_id}/rotate": {"grace_hours": 0},
+    "POST /v1/self-serve/api-keys": {"role": "reader", "user_id": "{user}"},
+    "POST /v1/self-serve/api-keys/{key_id}/revoke": {},
+    "PATCH /v1/admin/identity/users/{user_id}/role": {"role": "reader"},
+    "POST /v1/admin/identity/users/{user_id}/enable": {},
+    "POST /v1/admin/identity/users/{user_id}/disable": {},
+    "POST /v1/admin/identity/role-changes/{role_change_id}/approve": {},
+    "POST /v1/admin/identity/role-changes/{role_change_id}/reject": {},
+    "PATCH /v1/admin/identity/groups/{group_id}": {"display_name": "Taken over", "role": "admin"},
+    "DELETE /v1/admin/identity/groups/{group_id}": {},
+    "POST /v1/admin/identity/groups/{group_id}/members": {"user_ids": ["usr_1"]},
+    "DELETE /v1/admin/identity/groups/{group_id}/members/{user_id}": {},
+    "PATCH /v1/admin/authz/roles/{role_id}": {"actions": ["corpora.read"]},
+    "DELETE /v1/admin/authz/roles/{role_id}": {},
+    "DELETE /v1/auth/sessions/{auth_session_id}": {},
+    "POST /v1/admin/identity/invitations/{invitation_id}/revoke": {},
+    "PATCH /v1/admin/plans/{tenant_id}": {"plan_id": "free"},
+    "PATCH /v1/admin/plans/{tenant_id}/overrides": {"feature_key": "feature.tts", "enabled": False},
 }
 FORMS = {"POST /v1/documents": {"corpus_id": "{corpus}", "document_id": "planted"}}
 QUERIES = {"GET /v1/documents": {"corpus_id": "{corpus}"}, "GET /v1/ui/documents": {"corpus_id": "{corpus}", "q": "{document}"}}
@@ -45,9 +64,17 @@ class Ids:
     document: str
     run: str
     audio: str
+    tenant: str
+    key: str = "key_0"
+    user: str = "usr_0"
+    group: str = "grp_0"
+    role: str = "nobody"
+    role_change: str = "rch_0"
+    auth_session: str = "ses_0"
+    invitation: str = "inv_0"
 
     def fill(self, text: str) -> str:
-        for name in ("corpus", "document", "run", "audio"):
+        for name in (field.name for field in fields(self)):
             for placeholder in (f"{{{name}}}", f"{{{name}_id}}"):
                 text = text.replace(placeholder, getattr(self, name))
         return text.replace("{session}", new_id("s"))
@@ -56,7 +83,7 @@ class Ids:
         return {name: self.fill(value) if isinstance(value, str) else value for name, value in fields.items()}
 
 
-MADE_UP = Ids(new_id("corpus"), new_id("doc"), new_id("run"), f"audio_{'0' * 40}")
+MADE_UP = Ids(new_id("corpus"), new_id("doc"), new_id("run"), f"audio_{'0' * 40}", "made-up")
 
 
 @pytest.fixture(scope="module", params=["both walls", "no criterion", "no row-level security"])
@@ -98,11 +125,30 @@ async def victim(walled: Api) -> tuple[Person, Ids]:
     events = await person.run(corpus, "Where is the treasure buried?", audio=True)
     (spoken,) = [event for event in events if event.type == "audio.ready"]
     assert CANARY in events[-3].raw + events[-2].raw
-    return person, Ids(corpus, document, (events[0].id or "").partition(".")[0], spoken.data["data"]["audio_id"])
+    group, role, change = new_id("grp"), new_id("r").replace("_", "-"), new_id("rch")
+    for statement in (
+        "insert into groups (tenant_id, id, display_name) values ($1, $3, 'Hidden')",
+        "insert into group_members (tenant_id, group_id, user_id) values ($1, $3, $2)",
+        "insert into custom_roles (tenant_id, id, name, base, actions) values ($1, $4, $2, 'reader', '{}')",
+        "insert into role_changes (tenant_id, id, user_id, role, requested_by, expires_at) "
+        "values ($1, $5, $2, 'admin', 'x', now() + interval '1 day')",
+        "insert into auth_sessions (tenant_id, id, user_id, kind, expires_at) values ($1, $5, $2, 'password', now() + interval '1 day')",
+        "insert into invitations (tenant_id, id, email, role, hash, expires_at) "
+        "values ($1, $5, 'x', 'reader', convert_to($5, 'UTF8'), now() + interval '1 day')",
+    ):
+        # Each has its own choice of the values, and the driver wants the type of every one.
+        await rows(
+            walled, f"with given as (select $1::text, $2::text, $3::text, $4::text, $5::text) {statement}", person.tenant, person.user_id,
+            group, role, change,
+        )  # fmt: skip
+    return person, Ids(
+        corpus, document, (events[0].id or "").partition(".")[0], spoken.data["data"]["audio_id"], person.tenant, person.key_id,
+        person.user_id, group, role, change, change, change,
+    )  # fmt: skip
 
 
 def takes_ids(route: Known) -> bool:
-    return bool(route.parameters) or route.gate.on is not None or str(route) in QUERIES
+    return bool(route.parameters) or route.gate.on is not None or str(route) in (*QUERIES, *JSON_BODIES)
 
 
 def versioned(route: Known) -> str:
@@ -139,8 +185,17 @@ async def state(api: Api, tenant: str) -> list[Any]:
             "messages",
             "document_permissions",
             "audio_files",
+            "tenant_plans",
+            "feature_overrides",
+            "users",
+            "groups",
+            "group_members",
+            "custom_roles",
+            "role_changes",
+            "auth_sessions",
+            "invitations",
         )
-    ]
+    ] + [await rows(api, "select id, role, active, expires_at, revoked_at, replaced_by from api_keys where tenant_id = $1", tenant)]
 
 
 async def leaks(api: Api, person: Person, victim: tuple[Person, Ids], *, except_on: frozenset[str] = frozenset()) -> list[str]:
@@ -164,10 +219,11 @@ async def test_another_tenant_cannot_tell_a_real_id_from_a_made_up_one(walled: A
 
 
 async def test_a_colleague_cannot_tell_a_hidden_document_or_run_from_none(walled: Api, victim: tuple[Person, Ids]) -> None:
-    # Corpora and spoken answers are the tenant's; what is in a corpus, and who asked what, is not.
+    # Corpora, spoken answers and the tenant itself are the tenant's; what is in a corpus, and who asked what, is not.
+    hidden = victim[0], replace(victim[1], tenant=MADE_UP.tenant)
     for role in ("editor", "reader"):
         colleague = await walled.person(role, victim[0].tenant)
-        assert await leaks(walled, colleague, victim, except_on=frozenset({"corpus", "audio"})) == []
+        assert await leaks(walled, colleague, hidden, except_on=frozenset({"corpus", "audio"})) == []
         assert await colleague.search(victim[1].corpus, f"treasure {CANARY}") == []
         assert (await colleague.get("/v1/documents")).json()["data"] == []
         console = (await colleague.get("/v1/ui/documents", params={"q": victim[1].document})).json()["data"]

@@ -58,8 +58,8 @@ async def test_a_change_of_people_empties_the_cache(pair: tuple[Api, Api]) -> No
     assert (await person.get("/v1/corpora")).status_code == 200
     await rows(
         pair[0],
-        "with changed as (update users set status = 'disabled' where tenant_id = $1 returning id) "
-        "select pg_notify('nexusrag_changes', 'principals ' || id) from changed",
+        "with changed as (update users set status = 'disabled' where tenant_id = $1 returning tenant_id, id) "
+        "select pg_notify('nexusrag_changes', 'person ' || tenant_id || '/' || id) from changed",
         person.tenant,
     )
     async with asyncio.timeout(1):

@@ -15,6 +15,7 @@ from tests.support.installation import Servers, serving
 COMPLETE = {
     "DATABASE_URL": "postgresql://x@localhost/x", "REDIS_URL": "redis://localhost", "UI_CURSOR_SECRET": "c" * 32,
     "AUTH_KEY_PEPPER": "p" * 32,
+    "AUTH_JWT_SECRET": "j" * 32,
 }  # fmt: skip
 
 
@@ -36,6 +37,15 @@ def test_the_bypass_of_authentication_stays_on_loopback_in_development(env: dict
     assert named(AUTH_DEV_BYPASS="true", **env) == ["AUTH_DEV_BYPASS"]
 
 
+def test_the_secret_of_access_tokens_is_no_shorter_than_their_hash() -> None:
+    assert named(AUTH_JWT_SECRET="j" * 31) == ["AUTH_JWT_SECRET"]
+    assert named(AUTH_JWT_SECRET="j" * 32) == []
+
+
+def test_no_statement_goes_without_its_tenant() -> None:
+    assert named(AUTHZ_REQUIRE_TENANT_PREDICATE="false") == ["AUTHZ_REQUIRE_TENANT_PREDICATE"]
+
+
 def test_everything_that_is_wrong_is_said_at_once() -> None:
     env = {
         "AUTH_DEV_BYPASS": "true",
@@ -46,7 +56,8 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
     }
     lines = refusals(load(Path("var"), env))
     assert [line.partition(":")[0] for line in lines] == [
-        "AUTH_DEV_BYPASS", "AUTH_ENABLED", "DEBUG_EVENTS", "UI_CURSOR_SECRET", "AUTH_KEY_PEPPER", "DATABASE_URL", "REDIS_URL",
+        "AUTH_DEV_BYPASS", "AUTH_ENABLED", "DEBUG_EVENTS", "UI_CURSOR_SECRET", "AUTH_KEY_PEPPER", "AUTH_JWT_SECRET",
+        "DATABASE_URL", "REDIS_URL",
     ]  # fmt: skip
     assert not any("short" in line for line in lines)
 
@@ -122,5 +133,8 @@ async def test_the_bypass_speaks_for_a_tenant_and_a_role(servers: Servers) -> No
         assert error_of(as_reader) == ("AUTH_FORBIDDEN", 403)
         for headers in ({}, {"X-Role": "admin"}, {"X-Tenant-Id": "../x"}, {"X-Tenant-Id": "T1"}, {"X-Tenant-Id": "t1", "X-Role": "root"}):
             assert error_of(await client.get("/v1/corpora", headers=headers)) == ("AUTH_UNAUTHORIZED", 401)
+        unmade = await client.post("/v1/corpora", json={"name": "x"}, headers={"X-Tenant-Id": "unmade"})
+        assert error_of(unmade) == ("AUTH_UNAUTHORIZED", 401)
+        assert "nexusrag keys create --tenant unmade" in unmade.json()["error"]["message"]
         assert (await owner.get("/v1/corpora")).status_code == 200
         await api.close()

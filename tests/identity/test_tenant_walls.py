@@ -13,6 +13,7 @@ from nexusrag.domains import DOMAINS
 from nexusrag.infra.database import APP_ROLE, Database
 from nexusrag.infra.migrate import SYSTEM_ROLE
 from nexusrag.infra.models import Base, TenantScoped
+from nexusrag.kernel.ids import new_id
 from nexusrag.knowledge.corpora.models import Corpus
 from tests.support.api import Api, Person
 from tests.support.behind import count, rows
@@ -20,17 +21,23 @@ from tests.support.behind import count, rows
 DENIED = asyncpg.InsufficientPrivilegeError
 
 
-def migration() -> ModuleType:
-    path = Path(__file__).parents[2] / "alembic" / "versions" / "0001_spine.py"
-    spec = importlib.util.spec_from_file_location("spine", path)
+def migration(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-SPINE = migration()
-TENANT_TABLES: tuple[str, ...] = (*SPINE.TENANT_TABLES, "audit_events")
+MIGRATIONS = [migration(path) for path in sorted((Path(__file__).parents[2] / "alembic" / "versions").glob("*.py"))]
+
+
+def listed(name: str) -> tuple[str, ...]:
+    """What the migrations list under this name, together."""
+    return tuple(one for module in MIGRATIONS for one in getattr(module, name, ()))
+
+
+TENANT_TABLES: tuple[str, ...] = (*listed("TENANT_TABLES"), "audit_events", "policies")
 _TABLES = (
     "select c.relname as name, c.relispartition as part, c.relrowsecurity as enabled, c.relforcerowsecurity as forced, "
     "exists (select 1 from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id') as scoped "
@@ -41,7 +48,7 @@ _TABLES = (
 async def test_the_reviewed_lists_name_every_table(api: Api) -> None:
     tables = [table for table in await rows(api, _TABLES) if not table["part"]]
     assert {table["name"] for table in tables if table["scoped"]} == set(TENANT_TABLES)
-    assert {table["name"] for table in tables if not table["scoped"]} == {*SPINE.PLATFORM_TABLES, "tenants", "alembic_version"}
+    assert {table["name"] for table in tables if not table["scoped"]} == {*listed("PLATFORM_TABLES"), "tenants", "alembic_version"}
 
 
 async def test_every_tenants_table_is_walled_for_reading_and_writing(api: Api) -> None:
@@ -51,6 +58,12 @@ async def test_every_tenants_table_is_walled_for_reading_and_writing(api: Api) -
         assert tables[name]["enabled"], name
         assert tables[name]["forced"], name
         own = [policy for policy in policies if policy["tablename"] == name and APP_ROLE in policy["roles"]]
+        # The platform's policies bind every tenant, which reads them and cannot write them.
+        shared = [policy for policy in own if policy["policyname"] == "of_platform"]
+        assert [(policy["tablename"], policy["cmd"], policy["qual"]) for policy in shared] == (
+            [("policies", "SELECT", "(tenant_id IS NULL)")] if name == "policies" else []
+        )
+        own = [policy for policy in own if policy not in shared]
         assert len(own) == 1, name
         assert (own[0]["cmd"], own[0]["roles"]) == ("ALL", [APP_ROLE])
         for condition in (own[0]["qual"], own[0]["with_check"]):
@@ -94,12 +107,17 @@ async def test_what_looks_across_tenants_is_the_reviewed_list(api: Api) -> None:
         "where p.pronamespace = 'public'::regnamespace "
         "and not exists (select 1 from pg_depend d where d.objid = p.oid and d.deptype = 'e')",
     )
-    assert {function["name"].replace(",", ", ") for function in functions} == set(SPINE.FUNCTIONS)
+    assert {function["name"].replace(",", ", ") for function in functions} == {
+        *listed("FUNCTIONS"), *listed("PLAIN"), *listed("INVOKERS"),
+    }  # fmt: skip
     for function in functions:
-        assert function["definer"], function
-        assert function["config"] == ["search_path=public, pg_temp"], function
         assert function["owner"] == SYSTEM_ROLE, function
         assert not function["open"], function
+        if function["name"].replace(",", ", ") in (*listed("PLAIN"), *listed("INVOKERS")):
+            assert not function["definer"], function
+            continue
+        assert function["definer"], function
+        assert function["config"] == ["search_path=public, pg_temp"], function
 
 
 async def test_no_view_shows_what_a_table_hides(api: Api) -> None:
@@ -126,7 +144,31 @@ async def full(api: Api) -> tuple[Person, Person]:
         corpus = await person.corpus(id="c")
         await person.text(corpus, f"Words of {person.tenant} alone.", document_id="d")
         await person.run(corpus, "Whose words?", audio=True, headers={"Idempotency-Key": "k"})
+        for statement in _PEOPLE:
+            await rows(api, statement, person.tenant, person.user_id, f"{person.tenant}-1")
     return people
+
+
+# One row in each table of identity: tenant, a user of it, an id that no other tenant has.
+_PEOPLE = (
+    "insert into custom_roles (tenant_id, id, name, base, actions) values ($1, 'auditors', concat($2::text, $3::text), 'reader', '{}')",
+    "insert into groups (tenant_id, id, display_name) values ($1, $3, $2)",
+    "insert into group_members (tenant_id, group_id, user_id) values ($1, $3, $2)",
+    "insert into corpus_permissions (tenant_id, id, corpus_id, principal_type, principal_id, permission) "
+    "values ($1, $3, 'c', 'user', $2, 'read')",
+    "insert into policies (tenant_id, id, name, effect, resource_type, action) values ($1, $3, $2, 'deny', 'document', 'delete')",
+    "insert into auth_sessions (tenant_id, id, user_id, kind, expires_at) values ($1, $3, $2, 'password', now())",
+    "insert into refresh_tokens (tenant_id, id, session_id, hash, expires_at) values ($1, $2, $3, convert_to($3, 'UTF8'), now())",
+    "insert into invitations (tenant_id, id, email, role, hash, expires_at) values ($1, $3, $2, 'reader', convert_to($3, 'UTF8'), now())",
+    "insert into identity_providers (tenant_id, id, type, name, issuer, client_id, client_secret_ref, auth_url, token_url, jwks_url, "
+    "default_role) values ($1, $3, 'oidc', $2, '', '', '', '', '', '', 'reader')",
+    "insert into user_identities (tenant_id, provider_id, subject, user_id) values ($1, $3, 's', $2)",
+    "insert into scim_tokens (tenant_id, id, prefix, hash) values ($1, $3, $2, convert_to($3, 'UTF8'))",
+    "insert into role_changes (tenant_id, id, user_id, role, requested_by, expires_at) values ($1, $3, $2, 'admin', '', now())",
+    "insert into tenant_plans (tenant_id, plan_id, assigned_by) values ($1, 'enterprise', concat($2::text, $3::text))",
+    "insert into feature_overrides (tenant_id, feature_key, updated_by) values ($1, 'feature.tts', concat($2::text, $3::text))",
+    "insert into plan_upgrade_requests (tenant_id, target_plan, reason) values ($1, 'pro', concat($2::text, $3::text))",
+)
 
 
 async def test_without_a_tenant_there_is_nothing(api: Api, full: tuple[Person, Person]) -> None:
@@ -143,6 +185,25 @@ async def test_with_a_tenant_there_are_its_rows_alone(api: Api, full: tuple[Pers
         async with api.resources.get(Database).work(mine.tenant) as work:
             seen = {row["tenant_id"] for row in await work.raw.fetch(f"select distinct tenant_id from {table}")}
         assert seen == {mine.tenant}, table
+
+
+async def test_the_platforms_policies_are_read_by_every_tenant_and_written_by_none(api: Api) -> None:
+    person, policy = await api.person(), new_id("pol")
+    await rows(api, "select * from policy_global_put($1, 'platform', 'deny', 'document', 'reindex', null, 1, false, 'operator')", policy)
+    for statement in (
+        "delete from policies where id = $1",
+        "update policies set enabled = true where id = $1",
+        "update policies set tenant_id = current_setting('app.tenant') where id = $1",
+    ):
+        async with api.resources.get(Database).work(person.tenant) as work:
+            assert await work.raw.fetchval("select count(*) from policies where id = $1", policy) == 1
+            assert (await work.raw.execute(statement, policy)).endswith(" 0"), statement
+    async with api.resources.get(Database).work(person.tenant) as work:
+        with pytest.raises(DENIED):
+            await work.raw.execute(
+                "insert into policies (id, tenant_id, name, effect, resource_type, action) values ('x', null, 'x', 'allow', '*', '*')"
+            )
+        await work.raw.execute("rollback; begin")
 
 
 async def test_rows_cannot_be_given_to_or_taken_from_another_tenant(api: Api, full: tuple[Person, Person]) -> None:

@@ -1,1 +1,1 @@
-"""API keys: minting, keyed hashes, checking, revoking. A leaked table is no credential."""
+"""API keys: made, listed, rotated, revoked. A key belongs to a user and never carries more than they may."""

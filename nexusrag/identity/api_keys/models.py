@@ -1,4 +1,4 @@
-"""Tables of users and their keys."""
+"""Tables of API keys."""
 
 from datetime import datetime
 
@@ -8,30 +8,17 @@ from nexusrag.infra.models import Base, Moment, TenantScoped
 from nexusrag.kernel import clock
 
 
-class User(TenantScoped, Base):
-    """A person or a service of one tenant."""
-
-    __tablename__ = "users"
-    id: Mapped[str] = mapped_column(primary_key=True)
-    external_subject: Mapped[str]
-    email: Mapped[str | None]
-    display_name: Mapped[str | None]
-    role: Mapped[str]
-    status: Mapped[str] = mapped_column(default="active")
-    last_login_at: Mapped[datetime | None] = mapped_column(Moment)
-    created_at: Mapped[datetime] = mapped_column(Moment, default=clock.now)
-    updated_at: Mapped[datetime] = mapped_column(Moment, default=clock.now, onupdate=clock.now)
-
-
 class ApiKey(TenantScoped, Base):
     """A key by its keyed hash."""
 
     __tablename__ = "api_keys"
     id: Mapped[str] = mapped_column(primary_key=True)
     user_id: Mapped[str]
-    kind: Mapped[str] = mapped_column(default="api")
     name: Mapped[str | None]
     role: Mapped[str]
+    custom_role_id: Mapped[str | None]
+    replaced_by: Mapped[str | None]
+    expiry_noted: Mapped[bool] = mapped_column(default=False)
     prefix: Mapped[str]
     hash: Mapped[bytes]
     active: Mapped[bool] = mapped_column(default=True)
@@ -40,3 +27,12 @@ class ApiKey(TenantScoped, Base):
     last_used_at: Mapped[datetime | None] = mapped_column(Moment)
     expires_at: Mapped[datetime | None] = mapped_column(Moment)
     revoked_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    @property
+    def is_expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= clock.now()
+
+    @property
+    def is_usable(self) -> bool:
+        """Neither switched off nor revoked nor expired. Whether it was unused for too long is another question."""
+        return self.active and self.revoked_at is None and not self.is_expired

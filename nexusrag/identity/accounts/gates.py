@@ -1,0 +1,21 @@
+"""What each account route demands. No password and no token is stored for repetition."""
+
+from nexusrag.kernel.actions import Action, Resource
+from nexusrag.kernel.events import EventType
+from nexusrag.kernel.principal import Credential
+from nexusrag.web.gate import gate, public
+
+_LOGINS = frozenset({Credential.SESSION})
+
+REGISTER = public("who registers has no credential yet; an invitation, where one is needed, stands in the body")
+LOGIN = public("who logs in has no credential yet")
+REFRESH = public("the refresh token in the body is the credential")
+ME = gate(Action.ACCOUNT_READ)
+LIST_SESSIONS = gate(Action.ACCOUNT_READ)
+END_SESSION = gate(Action.ACCOUNT_MANAGE, Resource.AUTH_SESSION, audit=EventType.LOGOUT)
+LOGOUT = gate(Action.ACCOUNT_MANAGE, credentials=_LOGINS, audit=EventType.LOGOUT)
+CHANGE_PASSWORD = gate(Action.ACCOUNT_MANAGE, credentials=_LOGINS, audit=EventType.PASSWORD_CHANGED, idempotent=False)
+
+INVITE = gate(Action.INVITATIONS_MANAGE, audit=EventType.INVITATION_CREATED, shown_once="token")
+LIST_INVITATIONS = gate(Action.INVITATIONS_MANAGE)
+REVOKE_INVITATION = gate(Action.INVITATIONS_MANAGE, Resource.INVITATION, audit=EventType.INVITATION_REVOKED)

@@ -1,0 +1,33 @@
+"""What the routes of provisioning demand: a token of the tenant's own for resources, an admin for tokens.
+
+Events say which attributes changed, so the services add them. A client repeats its requests by its own rules: no Idempotency-Key.
+"""
+
+from nexusrag.kernel.actions import Action, Resource
+from nexusrag.kernel.events import EventType
+from nexusrag.kernel.features import Feature
+from nexusrag.kernel.principal import Credential
+from nexusrag.web.gate import Gate, gate
+
+
+def _provision(on: Resource | None = None, *, transaction: bool = True) -> Gate:
+    return gate(
+        Action.SCIM_PROVISION,
+        on,
+        feature=Feature.SCIM,
+        credentials=frozenset({Credential.SCIM}),
+        idempotent=False,
+        enveloped=False,
+        transaction=transaction,
+    )
+
+
+PROVISION = _provision()
+PERSON = _provision(Resource.USER)
+GROUP = _provision(Resource.GROUP)
+DESCRIBE = _provision(transaction=False)
+
+CREATE_TOKEN = gate(Action.SCIM_TOKENS_MANAGE, feature=Feature.SCIM, audit=EventType.SCIM_TOKEN_CREATED, shown_once="token")
+# Whose plan has lost the feature, or where it is switched off, can still take a token away.
+REVOKE_TOKEN = gate(Action.SCIM_TOKENS_MANAGE, Resource.SCIM_TOKEN, at="body")
+LIST_TOKENS = gate(Action.SCIM_TOKENS_MANAGE)

@@ -1,0 +1,18 @@
+"""What each route of single sign-on demands."""
+
+from nexusrag.kernel.actions import Action, Resource
+from nexusrag.kernel.events import EventType
+from nexusrag.kernel.features import Feature
+from nexusrag.web.gate import gate, public
+
+_MANAGE = Action.IDENTITY_PROVIDERS_MANAGE
+
+LIST = gate(Action.IDENTITY_PROVIDERS_READ, feature=Feature.SSO)
+CREATE = gate(_MANAGE, feature=Feature.SSO, audit=EventType.PROVIDER_CREATED)
+CHANGE = gate(_MANAGE, Resource.PROVIDER, feature=Feature.SSO, audit=EventType.PROVIDER_UPDATED)
+ENABLE = gate(_MANAGE, Resource.PROVIDER, feature=Feature.SSO, audit=EventType.PROVIDER_ENABLED)
+DISABLE = gate(_MANAGE, Resource.PROVIDER, feature=Feature.SSO, audit=EventType.PROVIDER_DISABLED)
+
+DISCOVER = public("whoever chooses a provider is not logged in yet; switched off unless SSO_PUBLIC_DISCOVERY_ENABLED")
+START = public("whoever logs in has no credential yet")
+CALLBACK = public("the login under way is the credential: a state that is used once, bound to the browser")

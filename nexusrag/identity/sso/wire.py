@@ -1,0 +1,68 @@
+"""Calls to identity providers: https outside development, allowed addresses, short answers, JSON objects and nothing else."""
+
+from typing import Any
+
+import orjson
+
+from nexusrag.identity.sso.refusals import exchange_failed
+from nexusrag.infra.outbound import Outbound, OutboundError, UrlNotAllowed
+from nexusrag.kernel.errors import ApiError, ErrorCode
+from nexusrag.settings import Settings
+
+_MAX_BYTES = 1024 * 1024
+_JSON = {"Accept": "application/json"}
+
+
+class Wire:
+    """What is said to identity providers, and what of their answers is taken. Redirects are not followed."""
+
+    def __init__(self, settings: Settings, outbound: Outbound) -> None:
+        self._outbound = outbound
+        self._timeout_s = settings.outbound.ext_call_timeout_ms / 1000
+        self._plain = settings.runtime.environment == "development"
+
+    async def demand(self, url: str) -> None:
+        """Raises URL_NOT_ALLOWED unless `url` may be called now, as far as can be known without calling it."""
+        self._demand_https(url)
+        await self._outbound.check_url(url)
+
+    async def get(self, url: str, what: str, *, bearer: str | None = None, limit: int = _MAX_BYTES) -> dict[str, Any]:
+        """The object at `url`, whose name in the log is `what`. Raises URL_NOT_ALLOWED, and SSO_TOKEN_EXCHANGE_FAILED for anything else."""
+        self._demand_https(url)
+        headers = _JSON | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
+        try:
+            status, body = await self._outbound.get(url, headers, self._timeout_s, read_limit=limit)
+        except OutboundError as error:
+            raise _failed(error, what) from None
+        return _object(status, body, what)
+
+    async def post(self, url: str, form: str, headers: dict[str, str], what: str) -> dict[str, Any]:
+        """The object in the answer to a form. Raises as `get`."""
+        self._demand_https(url)
+        try:
+            status, body = await self._outbound.post_form(url, form, _JSON | headers, self._timeout_s, read_limit=_MAX_BYTES)
+        except OutboundError as error:
+            raise _failed(error, what) from None
+        return _object(status, body, what)
+
+    def _demand_https(self, url: str) -> None:
+        if not self._plain and not url.lower().startswith("https://"):
+            raise ApiError(ErrorCode.URL_NOT_ALLOWED, "This URL may not be called: outside development it must begin with https://.")
+
+
+def _failed(error: OutboundError, what: str) -> ApiError:
+    if isinstance(error, UrlNotAllowed):
+        return ApiError(ErrorCode.URL_NOT_ALLOWED, f"This URL may not be called: {error}.")
+    return exchange_failed(f"{what}: {error}")
+
+
+def _object(status: int, body: bytes, what: str) -> dict[str, Any]:
+    if status != 200:
+        raise exchange_failed(f"{what}: status {status}")
+    try:
+        answer = orjson.loads(body)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise exchange_failed(f"{what}: no JSON object")
+    return answer

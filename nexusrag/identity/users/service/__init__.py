@@ -1,0 +1,1 @@
+"""Use cases of users: people, groups, and roles that wait for a second admin."""
