@@ -25,6 +25,6 @@ VOLUME /var/lib/nexusrag
 EXPOSE 8000
 # For the API; a container that runs something else turns it off.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/v1/healthz', timeout=2)"]
 ENTRYPOINT ["nexusrag"]
 CMD ["api"]

@@ -236,11 +236,15 @@ def _gives_false(call: ast.Call) -> bool:
 
 
 def facade_only(source: Source) -> Iterator[tuple[int, str]]:
-    """From another domain only its facade is imported. A module directly in a wing belongs to all domains of that wing."""
+    """From another domain only its facade is imported; among what the command line makes, its provision, which stands on the driver alone.
+
+    A module directly in a wing belongs to all domains of that wing.
+    """
     if not source.under("nexusrag") or source.under(*ENTRY):
         return
     parts = PurePosixPath(source.path).with_suffix("").parts
     own = _domain(source.root, parts)
+    faces = {("facade",), ("provision",)} if parts[-1] == "provision" else {("facade",)}
     shared_by_wing = parts[1] if own is None else None
     for node in source.nodes:
         for module in _imported(node, source.path):
@@ -248,7 +252,7 @@ def facade_only(source: Source) -> Iterator[tuple[int, str]]:
             theirs = _domain(source.root, parts)
             if theirs is None or theirs == own or theirs[1] == shared_by_wing:
                 continue
-            if parts[3:4] != ("facade",):
+            if parts[3:4] not in faces:
                 yield getattr(node, "lineno", 1), f"import {'.'.join(theirs)}.facade instead of {module}"
 
 

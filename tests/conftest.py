@@ -4,8 +4,15 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from nexusrag.infra import logs
 from tests.support.api import Api
 from tests.support.installation import Servers, serving, working
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_logs() -> None:
+    """The product's own logs, errors alone. Unconfigured, each one is drawn with all local variables, which takes seconds."""
+    logs.configure("ERROR")
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,7 @@ async def _stores(settings: Settings) -> list[tuple[bool, str]]:
     lines = [(True, line) for line in [*refusals(settings), *await database_faults(settings)]]
     if not lines:
         lines.append((False, "the database is of this release and its login is bound by row-level security"))
-        lines.append(await _workers(settings))
+        lines += await _contents(settings)
     redis = Redis.from_url(settings.stores.redis_url.get_secret_value(), socket_connect_timeout=1)
     try:
         await redis.ping()
@@ -80,15 +80,22 @@ async def _stores(settings: Settings) -> list[tuple[bool, str]]:
     return lines
 
 
-async def _workers(settings: Settings) -> tuple[bool, str]:
+async def _contents(settings: Settings) -> list[tuple[bool, str]]:
     from nexusrag.infra.urls import connect_arguments  # light, but used here alone
+    from nexusrag.knowledge.index.spaces import missing  # imports what the checks before have imported
 
     connection = await asyncpg.connect(**connect_arguments(settings.stores.database_url.get_secret_value()), timeout=5)
     try:
         await connection.execute("set role nexusrag_app")
         age = await connection.fetchval("select extract(epoch from now() - max(heartbeat_at))::float8 from workers")
+        slow = await missing(connection)
     finally:
         await connection.close()
+    lines = [(True, f"embedding model {model} has no index: all vectors are compared; run `nexusrag migrate`") for model in slow]
+    return [_workers(settings, age), *(lines or [(False, "every embedding model has its index")])]
+
+
+def _workers(settings: Settings, age: float | None) -> tuple[bool, str]:
     if age is None:
         return False, "no worker is running (normal unless `up` or `worker` should be)"
     stale = age > settings.ingestion.worker_heartbeat_stale_after_s

@@ -12,8 +12,14 @@ from nexusrag.settings import SettingsError
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="NexusRAG: answers from your documents.")
 keys = typer.Typer(no_args_is_help=True, help="API keys.")
 corpora = typer.Typer(no_args_is_help=True, help="Corpora.")
+users = typer.Typer(no_args_is_help=True, help="Users of a tenant.")
+tenants = typer.Typer(no_args_is_help=True, help="Tenants.")
+plans = typer.Typer(no_args_is_help=True, help="Plans, and what they contain.")
 app.add_typer(keys, name="keys")
 app.add_typer(corpora, name="corpora")
+app.add_typer(users, name="users")
+app.add_typer(tenants, name="tenants")
+app.add_typer(plans, name="plans")
 
 Home = Annotated[Path | None, typer.Option("--home", help="Directory of the installation.  [default: ./var]", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -22,6 +28,7 @@ Key = Annotated[
     str | None, typer.Option("--key", envvar="NEXUSRAG_API_KEY", help="API key.  [default: the one that `up` made]", show_default=False)
 ]
 Corpus = Annotated[str, typer.Option("--corpus", help="Corpus to use.")]
+Tenant = Annotated[str, typer.Option("--tenant", help="Tenant.")]
 _URL = "http://127.0.0.1:8000"
 
 
@@ -89,7 +96,7 @@ def keys_create(
 def keys_list(
     tenant: Annotated[str, typer.Option(help="Tenant.")],
     home: Home = None,
-    inactive_only: Annotated[bool, typer.Option("--inactive-only", help="Only keys not used for 90 days.")] = False,
+    inactive_only: Annotated[bool, typer.Option("--inactive-only", help="Only keys not used for AUTH_API_KEY_INACTIVE_DAYS.")] = False,
     as_json: Json = False,
 ) -> None:
     """List a tenant's keys, without secrets."""
@@ -99,11 +106,101 @@ def keys_list(
 
 
 @keys.command("revoke")
-def keys_revoke(key_id: str, home: Home = None) -> None:
+def keys_revoke(
+    key_id: str,
+    tenant: Annotated[str | None, typer.Option(help="Its tenant; needed where DATABASE_MIGRATION_URL is not set.")] = None,
+    home: Home = None,
+) -> None:
     """Revoke a key. It stops working everywhere within a second."""
     from nexusrag.cli import admin
 
-    raise typer.Exit(admin.revoke_key(home, key_id))
+    raise typer.Exit(admin.revoke_key(home, key_id, tenant))
+
+
+@keys.command("rotate")
+def keys_rotate(
+    key_id: str,
+    tenant: Annotated[str | None, typer.Option(help="Its tenant; needed where DATABASE_MIGRATION_URL is not set.")] = None,
+    grace_hours: Annotated[int, typer.Option(min=0, max=720, help="Hours for which the old key works on.")] = 0,
+    keep_old_active: Annotated[bool, typer.Option("--keep-old-active", help="Leave the old key as it is, to be revoked later.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Make a new key in place of one, with its user and role. The new key is shown this once."""
+    from nexusrag.cli import admin
+
+    raise typer.Exit(admin.rotate_key(home, key_id, tenant, None if keep_old_active else grace_hours, as_json=as_json))
+
+
+@users.command("list")
+def users_list(tenant: Tenant, home: Home = None, as_json: Json = False) -> None:
+    """List a tenant's users."""
+    from nexusrag.cli import people
+
+    people.list_users(home, tenant, as_json=as_json)
+
+
+@users.command("role")
+def users_role(
+    user_id: str,
+    role: Annotated[str, typer.Argument(help="reader, editor, admin or one of the tenant's own.")],
+    tenant: Tenant,
+    home: Home = None,
+) -> None:
+    """Give a user another role, without a second admin. It acts everywhere within a second."""
+    from nexusrag.cli import people
+
+    raise typer.Exit(people.set_role(home, tenant, user_id, role))
+
+
+@users.command("enable")
+def users_enable(user_id: str, tenant: Tenant, home: Home = None) -> None:
+    """Enable a user."""
+    from nexusrag.cli import people
+
+    raise typer.Exit(people.set_active(home, tenant, user_id, active=True))
+
+
+@users.command("disable")
+def users_disable(user_id: str, tenant: Tenant, home: Home = None) -> None:
+    """Disable a user, the last admin included. Their credentials are refused everywhere within a second."""
+    from nexusrag.cli import people
+
+    raise typer.Exit(people.set_active(home, tenant, user_id, active=False))
+
+
+@tenants.command("list")
+def tenants_list(home: Home = None, as_json: Json = False) -> None:
+    """List all tenants."""
+    from nexusrag.cli import people
+
+    people.list_tenants(home, as_json=as_json)
+
+
+@tenants.command("create")
+def tenants_create(
+    tenant: str, name: Annotated[str, typer.Option(help="Name.  [default: the id]", show_default=False)] = "", home: Home = None
+) -> None:
+    """Make a tenant; one that exists is left as it is. The first one made is the home tenant."""
+    from nexusrag.cli import people
+
+    people.create_tenant(home, tenant, name or tenant)
+
+
+@tenants.command("suspend")
+def tenants_suspend(tenant: str, home: Home = None) -> None:
+    """Refuse all of a tenant's credentials, everywhere within a second."""
+    from nexusrag.cli import people
+
+    people.set_status(home, tenant, active=False)
+
+
+@tenants.command("activate")
+def tenants_activate(tenant: str, home: Home = None) -> None:
+    """Take a suspended tenant back."""
+    from nexusrag.cli import people
+
+    people.set_status(home, tenant, active=True)
 
 
 @corpora.command("create")
@@ -119,6 +216,39 @@ def corpora_create(
     from nexusrag.cli import admin
 
     admin.create_corpus(home, tenant, corpus_id, name or corpus_id, visibility, as_json=as_json)
+
+
+@plans.command("list")
+def plans_list(
+    tenant: Annotated[str | None, typer.Option(help="What this tenant has.  [default: every plan]", show_default=False)] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Show what each plan contains, or what one tenant has."""
+    from nexusrag.cli import plans as command
+
+    command.list_plans(home, tenant, as_json=as_json)
+
+
+@plans.command("set")
+def plans_set(tenant: str, plan: Annotated[str, typer.Argument(help="free, pro or enterprise.")], home: Home = None) -> None:
+    """Assign a plan to a tenant. It acts everywhere within a second."""
+    from nexusrag.cli import plans as command
+
+    command.set_plan(home, tenant, plan)
+
+
+@plans.command("feature")
+def plans_feature(
+    tenant: str,
+    key: Annotated[str, typer.Argument(help="Such as feature.tts.")],
+    state: Annotated[str, typer.Argument(help="on or off for this tenant alone; default: as its plan has it.")],
+    home: Home = None,
+) -> None:
+    """Switch one feature for one tenant, whatever its plan. It acts everywhere within a second."""
+    from nexusrag.cli import plans as command
+
+    command.switch_feature(home, tenant, key, state)
 
 
 @app.command()

@@ -6,12 +6,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from nexusrag.access.policies.facade import unbound
 from nexusrag.domains import DOMAINS
 from nexusrag.embedded.environment import attach
 from nexusrag.infra.database import Database
 from nexusrag.kernel.actions import Role
 from nexusrag.kernel.errors import ApiError
-from nexusrag.kernel.principal import Principal
+from nexusrag.kernel.principal import of_role
 from nexusrag.knowledge.corpora.facade import find
 from nexusrag.knowledge.retrieval.facade import Found, embed_question, options, search, where_of
 from nexusrag.process import open_process
@@ -37,14 +38,12 @@ def run(home: Path | None, tenant: str, corpus_id: str, query: str, top_k: int) 
 
 
 async def _search(settings: Settings, tenant: str, corpus_id: str, query: str, top_k: int) -> Found:
-    # Whoever holds the database's password may read every document of it: permissions are the API's to apply.
-    auth = settings.auth.model_copy(update={"authz_admin_bypass_document_acl": True})
-    operator = Principal(tenant, "cli", Role.ADMIN, "cli")
-    async with open_process(settings.model_copy(update={"auth": auth}), DOMAINS) as resources:
+    operator = unbound(of_role(tenant, "cli", Role.ADMIN, "cli"))
+    async with open_process(settings, DOMAINS) as resources:
         database = resources.get(Database)
         async with database.work(tenant) as work:
             corpus = await find(work, corpus_id)
-        where = where_of(corpus, None)
+        where = where_of(operator.principal, corpus, None)
         vector = await embed_question(resources, query)
         async with database.work(tenant, options=options(settings)) as work:
             return await search(resources, work, operator, where, query, vector, top_k)

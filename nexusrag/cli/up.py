@@ -22,6 +22,7 @@ from nexusrag.settings import Settings, SettingsError, load
 from nexusrag.settings.web import WebSettings
 
 _START_S = 60
+_INDEX_EVERY_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,13 @@ async def _main(console: Console, environment: EmbeddedEnvironment, wish: _Wish)
     from nexusrag.infra.migrate import migrate  # alembic and SQLAlchemy load while the servers settle
 
     settings = environment.settings
+    owner = settings.stores.database_migration_url.get_secret_value() or settings.stores.database_url.get_secret_value()
     with console.status("migrating the database"):
-        await migrate(settings.stores.database_migration_url.get_secret_value() or settings.stores.database_url.get_secret_value())
+        await migrate(owner)
     key = await _admin_key(settings)
     supervisor = Supervisor(_children(environment, wish), heal=environment.revive, on_event=lambda event: _tell(console, event))
     serving = asyncio.create_task(supervisor.run())
+    indexing = asyncio.create_task(_keep_indexed(console, owner))
     url = f"http://127.0.0.1:{wish.port}"
     try:
         async with Client(url, key) as client:
@@ -69,8 +72,23 @@ async def _main(console: Console, environment: EmbeddedEnvironment, wish: _Wish)
         console.print(f"[red]{error}[/red] (logs: {settings.home / 'logs'})")
         return 1
     finally:
+        indexing.cancel()
         supervisor.request_stop()
         await serving
+        await asyncio.gather(indexing, return_exceptions=True)
+
+
+async def _keep_indexed(console: Console, owner: str) -> None:
+    """Beside the serving, since it may take minutes: a model that is first used beside many vectors of another has no index yet."""
+    from nexusrag.knowledge.index.spaces import build_indexes  # imports what migrating has imported
+
+    while True:
+        try:
+            for model in await build_indexes(owner):
+                console.print(f"built the index of embedding model {model}", highlight=False)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            console.print(f"[yellow]the index of an embedding model could not be built ({type(error).__name__}): trying again[/yellow]")
+        await asyncio.sleep(_INDEX_EVERY_S)
 
 
 def _check_port(web: WebSettings) -> None:

@@ -50,6 +50,8 @@ FAULTS = [
     ("facade-only", "knowledge/corpora/service.py", "from ..documents.models import Document\n"),
     ("facade-only", "knowledge/corpora/service.py", "from nexusrag.access import roles\n"),
     ("facade-only", "knowledge/visibility.py", "from nexusrag.access.roles import models\n"),
+    ("facade-only", "knowledge/corpora/service.py", "from nexusrag.access.roles.provision import f\n"),
+    ("facade-only", "knowledge/corpora/provision.py", "from nexusrag.access.roles.repository import f\n"),
     ("syntax", "kernel/a.py", "x = \n"),
 ]
 
@@ -77,6 +79,7 @@ RIGHT = [
     ("infra/a.py", 'def f():\n    """Never `SET app.tenant`, never set_config(\'x\', \'y\', false)."""\n'),
     ("knowledge/corpora/service.py", "from nexusrag.knowledge.corpora import repository\nfrom . import models\n"),
     ("knowledge/corpora/service.py", "from nexusrag.access.roles import facade as roles\nfrom nexusrag.access.roles.facade import f\n"),
+    ("knowledge/corpora/provision.py", "from nexusrag.access.roles import provision\nfrom nexusrag.access.roles.provision import f\n"),
     ("knowledge/corpora/service.py", "from nexusrag.knowledge.visibility import visible_to\n"),
     ("knowledge/visibility.py", "from nexusrag.knowledge.documents.models import Document\n"),
     ("domains.py", "from nexusrag.access.roles.domain import domain\n"),

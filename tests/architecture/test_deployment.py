@@ -82,6 +82,7 @@ def test_secrets_come_from_the_env_file_and_are_listed_in_the_example() -> None:
         "POSTGRES_PASSWORD",
         "POSTGRES_LOGIN_PASSWORD",
         "AUTH_KEY_PEPPER",
+        "AUTH_JWT_SECRET",
         "UI_CURSOR_SECRET",
         "CRYPTO_LOCAL_MASTER_KEY",
     }

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from nexusrag.access.policies.facade import unbound
 from nexusrag.infra.database import Database
 from nexusrag.infra.logs import configure
 from nexusrag.kernel.actions import Role
-from nexusrag.kernel.principal import Principal
+from nexusrag.kernel.principal import of_role
 from nexusrag.knowledge.corpora.repository import find
 from nexusrag.knowledge.retrieval import repository, service
 from nexusrag.providers.embeddings.port import Embedder
@@ -198,13 +199,13 @@ async def _passages(
 ) -> list[list[service.Passage]]:
     resources, person = api.resources, held.person
     database, settings = resources.get(Database), resources.get(Settings)
-    principal = Principal(person.tenant, person.user_id, Role.ADMIN, person.key_id)
+    caller = unbound(of_role(person.tenant, person.user_id, Role.ADMIN, person.key_id))
     async with database.work(person.tenant) as work:
-        where = service.where_of(await find(work, held.corpus), None)
+        where = service.where_of(caller.principal, await find(work, held.corpus), None)
     found = []
     for query, vector in zip(queries, vectors, strict=True):
         async with database.work(person.tenant, options=repository.options(settings)) as work:
-            answer = await service.search(resources, work, principal, where, query.text, vector, top_k, mode=mode)
+            answer = await service.search(resources, work, caller, where, query.text, vector, top_k, mode=mode)
         assert answer.complete
         found.append(answer.passages)
     return found

@@ -14,8 +14,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from nexusrag.identity.api_keys.provision import create_key, ensure_corpus, enter
+from nexusrag.identity.api_keys.provision import create_key
+from nexusrag.infra.commands import acting_in
 from nexusrag.kernel.ids import new_id
+from nexusrag.knowledge.corpora.provision import ensure_corpus
 from tests.support.installation import Servers
 
 CONCURRENCY = 16
@@ -43,6 +45,7 @@ def env(servers: Servers) -> dict[str, str]:
         "REDIS_URL": settings.stores.redis_url.get_secret_value(),
         "UI_CURSOR_SECRET": settings.web.ui_cursor_secret.get_secret_value(),
         "AUTH_KEY_PEPPER": settings.auth.auth_key_pepper.get_secret_value(),
+        "AUTH_JWT_SECRET": settings.identity.auth_jwt_secret.get_secret_value(),
         "CRYPTO_LOCAL_MASTER_KEY": settings.storage.crypto_local_master_key.get_secret_value(),
         "NEXUSRAG_HOME": str(servers.home),
         "EMBEDDING_PROVIDER": "fake",
@@ -92,8 +95,7 @@ async def both(servers: Servers, env: dict[str, str]) -> AsyncIterator[tuple[str
                 body = {"corpus_id": "c1", "text": f"{number}. {TEXT}", "document_id": f"doc-{number}"}
                 async with session.post(f"{our_url}/v1/documents/text", json=body) as answer:
                     assert answer.status == 202, await answer.text()
-        async with admin.transaction():
-            await enter(admin, made["tenant_id"])
+        async with acting_in(admin, made["tenant_id"]):
             rows = await admin.fetch("select id, filename, status, content_type, size_bytes from documents")
         await admin.execute(
             "create table if not exists floor_documents (id text, filename text, status text, content_type text, size_bytes bigint); "

@@ -1,6 +1,7 @@
 """The command line on a machine of its own: what a newcomer types, and what an operator types beside a running `up`."""
 
 import re
+import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 from reportlab.pdfgen import canvas  # type: ignore[import-untyped]
 
 from nexusrag.cli.demo import QUESTION
+from nexusrag.embedded.postgres import EmbeddedPostgres
+from nexusrag.settings.stores import StoreSettings
 from tests.e2e.commands import Done, Home, Up, new_home
 from tests.support.api import Person, error_of
 from tests.support.installation import http
@@ -134,6 +137,18 @@ async def test_a_key_is_made_listed_and_revoked_beside_a_running_up(up: Up) -> N
     assert [item["revoked_at"] is None for item in listed.json["items"]] == [False]
 
 
+async def test_the_applications_login_revokes_a_key_of_a_tenant_that_is_named(up: Up) -> None:
+    names = ("AUTH_KEY_PEPPER", "AUTH_JWT_SECRET", "UI_CURSOR_SECRET", "CRYPTO_LOCAL_MASTER_KEY")
+    env = {name: secrets.token_hex(32) for name in names}
+    env["DATABASE_URL"] = EmbeddedPostgres(up.home.path, StoreSettings()).url("login")
+    made = await up.home.run("keys", "create", "--tenant", "t4", "--role", "reader", "--name", "x", "--json")
+    blind = await up.home.run("keys", "revoke", made.json["key_id"], **env)
+    assert (blind.code, blind.errors) == (2, "This database login sees one tenant at a time: name it with --tenant.\n")
+    for tenant, answer in (("t1", (1, "There is no key with this id.\n")), ("t4", (0, "Revoked.\n"))):
+        done = await up.home.run("keys", "revoke", made.json["key_id"], "--tenant", tenant, **env)
+        assert (done.code, done.output) == answer, done.errors
+
+
 async def test_revoking_what_is_not_there_fails(up: Up) -> None:
     answer = await up.home.run("keys", "revoke", "key_none")
     assert (answer.code, answer.output) == (1, "There is no key with this id.\n")
@@ -147,6 +162,14 @@ async def test_revoking_what_is_not_there_fails(up: Up) -> None:
         (("corpora", "create", "--tenant", "t1", "--id", "../x"), "--id"),
         (("corpora", "create", "--tenant", "t1", "--id", "x", "--visibility", "public"), "--visibility"),
         (("corpora", "create", "--tenant", "nobody", "--id", "x"), "nobody"),
+        (("users", "list", "--tenant", "nobody"), "nobody"),
+        (("users", "role", "usr_1", "emperor", "--tenant", "t1"), "emperor"),
+        (("tenants", "create", "Not A Tenant"), "tenant id"),
+        (("tenants", "suspend", "nobody"), "nobody"),
+        (("plans", "set", "nobody", "pro"), "nobody"),
+        (("plans", "set", "t1", "platinum"), "platinum"),
+        (("plans", "feature", "t1", "feature.teleport", "on"), "feature.teleport"),
+        (("plans", "list", "--tenant", "nobody"), "nobody"),
     ],
 )
 async def test_a_wrong_word_is_told_in_one_line(up: Up, arguments: tuple[str, ...], word: str) -> None:
@@ -155,6 +178,79 @@ async def test_a_wrong_word_is_told_in_one_line(up: Up, arguments: tuple[str, ..
     (line,) = refused.errors.splitlines()
     assert word in line
     assert refused.output == ""
+
+
+async def test_a_plan_is_set_and_a_feature_switched_beside_a_running_up(up: Up) -> None:
+    async with up.person("admin", "t5") as admin:
+
+        async def sees_operations(status: int) -> None:
+            async def it_is() -> bool:
+                return (await admin.get("/v1/ops/metrics")).status_code == status
+
+            await until(it_is, 1)
+
+        await sees_operations(403)
+        for arguments, output, status in (
+            (("set", "t5", "pro"), "t5 has the plan pro.\n", 200),
+            (("feature", "t5", "feature.ops_admin_access", "off"), "t5: feature.ops_admin_access is off.\n", 403),
+            (("feature", "t5", "feature.ops_admin_access", "default"), "t5: feature.ops_admin_access is as its plan has it.\n", 200),
+        ):
+            done = await up.home.run("plans", *arguments)
+            assert (done.code, done.output) == (0, output), done.errors
+            await sees_operations(status)
+    held = (await up.home.run("plans", "list", "--tenant", "t5", "--json")).json
+    assert (held["plan_id"], held["features"]["feature.tts"], held["overridden"]) == ("pro", True, [])
+    shown = await up.home.run("plans", "list", "--tenant", "t1")
+    assert shown.output.splitlines()[0] == "t1: enterprise"
+    assert (await up.home.run("plans", "list")).output.splitlines()[0].split() == ["free", "pro", "enterprise"]
+
+
+async def test_people_and_tenants_are_managed_beside_a_running_up(up: Up) -> None:
+    async with up.person("admin", "t6") as person:
+
+        async def meets(path: str, status: int) -> None:
+            async def it_does() -> bool:
+                return (await person.get(path)).status_code == status
+
+            await until(it_does, 1)
+
+        for arguments, output, path, status in (
+            (("users", "role", person.user_id, "reader", "--tenant", "t6"), f"{person.user_id} has the role reader.\n", "users", 403),
+            (("users", "role", person.user_id, "admin", "--tenant", "t6"), f"{person.user_id} has the role admin.\n", "users", 200),
+            (("users", "disable", person.user_id, "--tenant", "t6"), f"{person.user_id} is disabled.\n", "users", 401),
+            (("users", "enable", person.user_id, "--tenant", "t6"), f"{person.user_id} is active.\n", "users", 200),
+            (("tenants", "suspend", "t6"), "tenant t6 is suspended.\n", "users", 401),
+            (("tenants", "activate", "t6"), "tenant t6 is active.\n", "users", 200),
+        ):
+            done = await up.home.run(*arguments)
+            assert (done.code, done.output) == (0, output), done.errors
+            await meets(f"/v1/admin/identity/{path}", status)
+        (line,) = (await up.home.run("users", "list", "--tenant", "t6")).output.splitlines()
+        assert line.split() == [person.user_id, "admin", "active", "somebody"]
+        gone = await up.home.run("users", "disable", "usr_nobody", "--tenant", "t6")
+        assert (gone.code, gone.output) == (1, "There is no user with this id.\n")
+    assert (await up.home.run("tenants", "create", "t7", "--name", "Seven")).output == "tenant t7 (made)\n"
+    assert (await up.home.run("tenants", "create", "t7")).output == "tenant t7 (was there)\n"
+    listed = {one["id"]: one for one in (await up.home.run("tenants", "list", "--json")).json["items"]}
+    assert (listed["t7"]["name"], listed["t1"]["is_home"], listed["t7"]["is_home"]) == ("Seven", True, False)
+
+
+async def test_a_key_is_rotated_beside_a_running_up(up: Up) -> None:
+    async with up.person("editor", "t8") as person:
+        kept = await up.home.run("keys", "rotate", person.key_id, "--keep-old-active", "--json")
+        assert kept.code == 0, kept.errors
+        assert (await person.get("/v1/corpora")).status_code == 200
+        replaced = await up.home.run("keys", "rotate", kept.json["key_id"])
+        assert "works no more" in replaced.output
+        again = await up.home.run("keys", "rotate", kept.json["key_id"])
+        assert (again.code, again.output) == (2, "")
+        async with http(up.url, kept.json["api_key"]) as client:
+            assert error_of(await client.get("/v1/corpora")) == ("AUTH_EXPIRED_KEY", 401)
+    assert (await up.home.run("keys", "rotate", "key_none")).code == 1
+    listed = (await up.home.run("keys", "list", "--tenant", "t8")).output
+    assert len(listed.splitlines()) == 3
+    assert replaced.output.split("api_key")[1].split()[0] not in listed
+    assert (await up.home.run("keys", "list", "--tenant", "t8", "--inactive-only")).output == "No keys.\n"
 
 
 async def test_a_corpus_is_made_once(up: Up, admin: Person) -> None:

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 CANARIES = {
     "document": "Xochimilco-canary-document", "question": "Xochimilco-canary-question", "name": "Xochimilco-canary-name",
     "query": "Xochimilco-canary-query", "header": "Xochimilco-canary-header", "broken": "Xochimilco-canary-broken",
+    "password": "Xochimilco-canary-password",
 }  # fmt: skip
 
 
@@ -42,6 +43,7 @@ async def process(servers: Servers, tmp_path: Path) -> AsyncIterator[Running]:
         "REDIS_URL": stores.redis_url.get_secret_value(),
         "UI_CURSOR_SECRET": servers.settings.web.ui_cursor_secret.get_secret_value(),
         "AUTH_KEY_PEPPER": servers.settings.auth.auth_key_pepper.get_secret_value(),
+        "AUTH_JWT_SECRET": servers.settings.identity.auth_jwt_secret.get_secret_value(),
         "CRYPTO_LOCAL_MASTER_KEY": servers.settings.storage.crypto_local_master_key.get_secret_value(),
         "NEXUSRAG_HOME": str(servers.home), "API_PORT": str(port), "LOG_LEVEL": "DEBUG", "INGEST_EXECUTION_MODE": "inline",
     }  # fmt: skip
@@ -82,6 +84,11 @@ async def spray(person: Person) -> None:
         await person.post(path, content=f'{{"message": "{CANARIES["broken"]}"'.encode())
         await person.post(path, json={"corpus_id": corpus, CANARIES["broken"]: CANARIES["broken"]})
     await person.post("/v1/documents", content=CANARIES["broken"].encode(), headers={"Content-Type": "multipart/form-data; boundary=b"})
+    for path in ("register", "login", "refresh", "password"):
+        body = {"email": "ada@example.org", "password": CANARIES["password"], "refresh_token": CANARIES["password"]}
+        fields = {"register": ("email", "password"), "login": ("email", "password"), "refresh": ("refresh_token",)}.get(path, ())
+        await person.post(f"/v1/auth/{path}", json={name: body[name] for name in fields})
+        await person.post(f"/v1/auth/{path}", json={**body, "current_password": [CANARIES["password"]]})
     for header in ("X-Request-Id", "Idempotency-Key", "Last-Event-ID", "User-Agent", "Cookie", "X-Forwarded-For"):
         await person.post("/v1/corpora", json={"name": "x"}, headers={header: f"{CANARIES['header']} {person.key}"})
     async with http(str(person.client.base_url), person.key + "x") as wrong:

@@ -48,6 +48,19 @@ class Person:
         self.key_id = made["key_id"]
         self.key = made["api_key"]
 
+    @asynccontextmanager
+    async def at(self, url: str) -> AsyncIterator["Person"]:
+        """The same person with the same key at another process."""
+        made = {"tenant_id": self.tenant, "user_id": self.user_id, "key_id": self.key_id, "api_key": self.key}
+        async with http(url, self.key) as client:
+            yield Person(client, made)
+
+    async def soon(self, path: str, status: int, within_s: float = 1) -> None:
+        """Ask until the answer has this status: what changed elsewhere has a second to act."""
+        async with asyncio.timeout(within_s):
+            while (await self.get(path)).status_code != status:
+                await asyncio.sleep(0.01)
+
     async def get(self, path: str, **options: Any) -> httpx.Response:
         return await self.client.get(path, **options)
 
@@ -137,6 +150,16 @@ class Api:
         client = http(self.base_url, made["api_key"])
         self._clients.append(client)
         return Person(client, made)
+
+    async def operator(self) -> Person:
+        """An admin of the home tenant, which operates the platform."""
+        await self.person()  # the first tenant made is the home tenant
+        admin = await self.servers.admin()
+        try:
+            home = await admin.fetchval("select id from tenants where is_home")
+        finally:
+            await admin.close()
+        return await self.person(tenant=home)
 
     def anonymous(self) -> httpx.AsyncClient:
         client = http(self.base_url)

@@ -36,6 +36,7 @@ ENV = {
     "RUN_SSE_HEARTBEAT_S": "5",
     "OUTBOUND_ALLOWED_NETWORKS": "127.0.0.0/8",
     "LOG_LEVEL": "ERROR",
+    "DEFAULT_PLAN": "enterprise",
 }
 
 
@@ -62,6 +63,7 @@ class Servers:
             "REDIS_URL": stores.redis_url.get_secret_value(),
             "UI_CURSOR_SECRET": self.settings.web.ui_cursor_secret.get_secret_value(),
             "AUTH_KEY_PEPPER": self.settings.auth.auth_key_pepper.get_secret_value(),
+            "AUTH_JWT_SECRET": self.settings.identity.auth_jwt_secret.get_secret_value(),
             "CRYPTO_LOCAL_MASTER_KEY": self.settings.storage.crypto_local_master_key.get_secret_value(),
             **changes,
         }
@@ -69,7 +71,9 @@ class Servers:
 
     async def admin(self) -> "asyncpg.Connection[Any]":
         """A connection that row-level security does not bind, to look behind the walls."""
-        return await asyncpg.connect(**connect_arguments(self.settings.stores.database_migration_url.get_secret_value()))
+        url = self.settings.stores.database_migration_url.get_secret_value()
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(**connect_arguments(url))
+        return connection
 
 
 @asynccontextmanager

@@ -108,7 +108,8 @@ class Server:
         self._unused_since = monotonic()
         while not self._ended.is_set() and self._wanted(born):
             try:
-                await asyncio.wait_for(self._ended.wait(), _LOOK_EVERY_S)
+                async with asyncio.timeout(_LOOK_EVERY_S):
+                    await self._ended.wait()
             except TimeoutError:
                 pass
         if self._inode() == born:
