@@ -41,8 +41,11 @@ class Principal:
 
     @property
     def role_names(self) -> frozenset[str]:
-        """The roles by which grants and policies may mean this caller: a built-in one only when all of it is held."""
-        whole = {self.role.value} if self.actions == ACTIONS_OF[self.role] else set()
+        """The roles by which grants mean this caller: their custom one, and each built-in one of which they have all actions.
+
+        An admin is a reader, too: so a key that was narrowed reaches nothing that its owner does not.
+        """
+        whole = {role.value for role in Role if ACTIONS_OF[role] <= self.actions}
         return frozenset(whole | {self.custom_role} if self.custom_role else whole)
 
     @property

@@ -69,8 +69,8 @@ async def test_a_member_without_a_grant_meets_it_nowhere(api: Api, owner: Person
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["user", "api_key", "role"])
 async def test_a_grant_reaches_whoever_it_names(api: Api, owner: Person, corpus: str, document: str, kind: str) -> None:
-    named, other = await api.person("reader", owner.tenant), await api.person("editor", owner.tenant)
-    await grant(api, owner, document, (kind, {"user": named.user_id, "api_key": named.key_id, "role": "reader"}[kind]))
+    named, other = await api.person("editor", owner.tenant), await api.person("reader", owner.tenant)
+    await grant(api, owner, document, (kind, {"user": named.user_id, "api_key": named.key_id, "role": "editor"}[kind]))
     assert await sees(named, corpus, document) == EVERYWHERE
     assert await sees(other, corpus, document) == set()
 

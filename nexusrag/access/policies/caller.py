@@ -6,7 +6,7 @@ from typing import Any
 
 from nexusrag.access.policies.attributes import Attributes
 from nexusrag.access.policies.decide import Decision, PolicySet, Residual
-from nexusrag.kernel.actions import Resource
+from nexusrag.kernel.actions import ACTIONS_OF, Resource
 from nexusrag.kernel.principal import Principal
 
 NO_POLICIES = PolicySet(())
@@ -39,7 +39,7 @@ def unbound(principal: Principal) -> Caller:
 
 def describe(principal: Principal) -> dict[str, Any]:
     """What policies may ask of a caller. Nothing is missing that a person may well not have: an empty text is comparable, and is none."""
-    whole = principal.role.value in principal.role_names
+    whole = ACTIONS_OF[principal.role] == principal.actions
     return {
         "id": principal.subject_id,
         "tenant_id": principal.tenant_id,

@@ -148,9 +148,12 @@ class _Side:
     """The policies of one effect, by priority."""
 
     def __init__(self, policies: Sequence[Policy], *, denies: bool) -> None:
-        self._policies = policies
+        first: dict[Node, Policy] = {}
+        for policy in policies:  # of two with the same condition the second is never the one that is named
+            first.setdefault(policy.condition, policy)
+        self._policies = list(first.values())
         self._denies = denies
-        self._index = Index([policy.condition for policy in policies], unknown_counts=denies)
+        self._index = Index(list(first), unknown_counts=denies)
 
     def first(self, attributes: Attributes) -> str | None:
         never = False if self._denies else None

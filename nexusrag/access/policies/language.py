@@ -6,13 +6,13 @@ A condition is an object with one operator. Operands are `{"var": "resource.labe
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, TypeAlias
 
 from nexusrag.access.policies.attributes import PRINCIPAL, REQUEST, Schema
 from nexusrag.access.policies.network import Networks, read_networks
 from nexusrag.access.policies.patterns import Pattern, PatternError, parse_pattern
-from nexusrag.access.policies.values import SCALARS, kind, storable
+from nexusrag.access.policies.values import SCALARS, key, kind, storable
 from nexusrag.access.policies.window import Window, read_window
 
 INVALID: Literal["AUTHZ_POLICY_INVALID"] = "AUTHZ_POLICY_INVALID"
@@ -51,26 +51,38 @@ class Var:
         return ".".join((self.root, *self.names))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Const:
-    """A scalar, a tuple of scalars, or what an operator made of its second operand."""
+    """A scalar, a tuple of scalars, or what an operator made of its second operand. 1 and true are not equal here."""
 
     value: str | float | bool | tuple[str | float | bool, ...] | Pattern | Window | Networks
+
+    def _key(self) -> object:
+        return tuple(map(key, self.value)) if isinstance(self.value, tuple) else key(self.value) or self.value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Const) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
 
 
 @dataclass(frozen=True, slots=True)
 class Logic:
-    """True if `all` or `any` of the nodes are. `all` of none is the condition that always holds."""
+    """True if `all` or `any` of the nodes are. `all` of none is the condition that always holds.
+
+    Nodes are equal wherever they stand.
+    """
 
     op: Literal["all", "any"]
     nodes: tuple["Node", ...]
-    path: str = "$"
+    path: str = field(default="$", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
     node: "Node"
-    path: str = "$"
+    path: str = field(default="$", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +91,14 @@ class Comparison:
 
     op: str
     operands: tuple[Var | Const, ...]
-    path: str = "$"
+    path: str = field(default="$", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """What is neither true nor false, whatever the resource."""
 
-    path: str = "$"
+    path: str = field(default="$", compare=False)
 
 
 Node: TypeAlias = Logic | Not | Comparison | Unknown

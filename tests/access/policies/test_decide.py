@@ -222,6 +222,12 @@ def test_patterns_about_rows_are_counted() -> None:
     assert every.patterns("corpus") == 0
 
 
+def test_conditions_that_differ_in_type_alone_are_different() -> None:
+    policies = [policy(str(place), condition=is_("x", value)) for place, value in enumerate([1, True, "1", 1.0])]
+    policies += [policy(f"in {place}", condition={"in": [{"var": "resource.labels.x"}, [value]]}) for place, value in enumerate([0, False])]
+    assert [said(policies, labelled(x=value))[1] for value in (1, True, "1", 0, False)] == ["0", "1", "2", "in 0", "in 1"]
+
+
 def test_a_new_set_can_be_made_ready_for_what_the_old_one_was_asked() -> None:
     old, new = PolicySet([policy("p")]), PolicySet([policy("q")])
     old.decide("document", "read", labelled())

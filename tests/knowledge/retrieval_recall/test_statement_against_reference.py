@@ -2,12 +2,12 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
-from nexusrag.kernel.actions import Role
+from nexusrag.kernel.actions import Action
 from nexusrag.knowledge.retrieval.service import Passage
 from tests.knowledge.retrieval_recall import reference
 from tests.knowledge.retrieval_recall.conftest import NewLibrary
@@ -29,6 +29,7 @@ GRANTS = (
     Grant("api_key", "alice-key", "read"),
     Grant("api_key", "bob-key", "read"),
     Grant("role", "reader", "read"),
+    Grant("role", "editor", "read"),
     Grant("group", "alice", "read"),
 )
 ALICE_READS = {
@@ -173,7 +174,8 @@ async def test_a_grant_on_one_document_opens_that_one_alone(library: Library) ->
 
 async def test_nobody_without_a_grant_finds_anything(library: Library) -> None:
     stock = await _stock(library, 101)
-    stranger = caller(stock.shelf.tenant, "carol", Role.EDITOR)
+    # Of no built-in role: they may search, and nothing else that readers may.
+    stranger = replace(caller(stock.shelf.tenant, "carol"), actions=frozenset({Action.CORPORA_SEARCH}))
     found = await library.search(stock.shelf, stranger, stock.question(), stock.vector())
     assert (found.passages, found.complete) == ([], True)
 
