@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from nexusrag.kernel.actions import Action
+from nexusrag.kernel.actions import Action, Role
 from nexusrag.knowledge.retrieval.service import Passage
 from tests.knowledge.retrieval_recall import reference
 from tests.knowledge.retrieval_recall.conftest import NewLibrary
