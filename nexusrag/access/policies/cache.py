@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -21,6 +22,14 @@ _MAX_TENANTS = 2_000
 _MANY = 100
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was read last, and of which versions: read again unchanged, it need not be made again."""
+
+    policies: PolicySet
+    versions: frozenset[tuple[str, int]]
+
+
 class Policies:
     """Caches only while changes are being heard, and never longer than a credential."""
 
@@ -30,7 +39,7 @@ class Policies:
         self._auth = settings.auth
         self._limits = limits(settings)
         self._held: OrderedDict[str, tuple[PolicySet, float]] = OrderedDict()
-        self._last_known: OrderedDict[str, PolicySet] = OrderedDict()
+        self._last_known: OrderedDict[str, _Known] = OrderedDict()
         self._generation = 0
         changes.on(CHANGED, self._drop, dropped=self.clear)
 
@@ -44,30 +53,41 @@ class Policies:
         generation = self._generation
         async with self._database.work(tenant_id) as work:
             rows = await repository.binding(work)
-        made = await asyncio.to_thread(self._made, rows) if len(rows) > _MANY else self._made(rows)
+        before = self._last_known.get(tenant_id)
+        versions = frozenset((row["id"], row["version"]) for row in rows)
+        if before is not None and before.versions == versions:
+            made = before
+        elif len(rows) > _MANY:
+            made = await asyncio.to_thread(self._made, rows, versions, before)
+        else:
+            made = self._made(rows, versions, before)
         self._keep(tenant_id, made, generation)
-        return made
+        return made.policies
 
     async def or_last_known(self, tenant_id: str) -> PolicySet:
         """The same, or what was last read: for what must answer while there is no database to ask."""
         try:
             return await self.of(tenant_id)
         except ApiError:
-            return self._last_known.get(tenant_id, NO_POLICIES)
+            known = self._last_known.get(tenant_id)
+            return known.policies if known is not None else NO_POLICIES
 
-    def _made(self, rows: list[Any]) -> PolicySet:
-        return PolicySet(
+    def _made(self, rows: list[Any], versions: frozenset[tuple[str, int]], before: "_Known | None") -> "_Known":
+        made = PolicySet(
             read_policy(row["id"], row["effect"], row["resource_type"], row["action"], row["priority"], row["condition"], self._limits)
             for row in rows
         )
+        if before is not None:
+            made.prepare(before.policies)
+        return _Known(made, versions)
 
-    def _keep(self, tenant_id: str, made: PolicySet, generation: int) -> None:
+    def _keep(self, tenant_id: str, made: "_Known", generation: int) -> None:
         self._last_known[tenant_id] = made
         if len(self._last_known) > _MAX_TENANTS:
             self._last_known.popitem(last=False)
         # What was read before a change must not be kept after it.
         if self._changes.live and generation == self._generation:
-            self._held[tenant_id] = made, monotonic() + self._auth.auth_cache_ttl_s
+            self._held[tenant_id] = made.policies, monotonic() + self._auth.auth_cache_ttl_s
             if len(self._held) > _MAX_TENANTS:
                 self._held.popitem(last=False)
 

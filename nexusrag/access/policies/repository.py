@@ -12,7 +12,7 @@ _COLUMNS = "id, tenant_id, name, version, effect, resource_type, action, conditi
 async def binding(work: Work) -> list[Any]:
     """Every enabled policy that binds the transaction's tenant."""
     rows: list[Any] = await work.raw.fetch(
-        "select id, effect, resource_type, action, priority, condition from policies "
+        "select id, version, effect, resource_type, action, priority, condition from policies "
         "where enabled and (tenant_id = $1 or tenant_id is null)",
         work.tenant_id,
     )

@@ -7,7 +7,7 @@ from nexusrag.access.policies import repository
 from nexusrag.access.policies.attributes import Attributes, schema_of
 from nexusrag.access.policies.cache import CHANGED, PLATFORM, Policies, limits
 from nexusrag.access.policies.caller import describe
-from nexusrag.access.policies.decide import Policy, PolicySet, read_policy
+from nexusrag.access.policies.decide import MAX_PATTERNS, Policy, PolicySet, read_policy
 from nexusrag.access.policies.language import PolicyError, check_target, parse
 from nexusrag.access.policies.schemas import PolicyIn, PolicyOut, PolicyPatch, SimulationIn, SimulationOut
 from nexusrag.access.roles.facade import is_operator
@@ -90,6 +90,7 @@ async def delete(call: CallContext, policy: Any) -> None:
 
 
 async def _write(call: CallContext, policy_id: str, fields: dict[str, Any], *, of_platform: bool, new: bool = False) -> PolicyOut:
+    await _check_patterns(call, policy_id, fields)
     if of_platform:
         _require_operator(call)
         row = await repository.put_of_platform(call.db, policy_id, fields, call.principal.subject_id)
@@ -118,6 +119,21 @@ def _check(call: CallContext, fields: Mapping[str, Any]) -> None:
         raise ApiError(ErrorCode(error.code), str(error), {"path": error.path}) from error
 
 
+async def _check_patterns(call: CallContext, policy_id: str, fields: Mapping[str, Any]) -> None:
+    """Refuse what the database could not match quickly together with the other policies."""
+    if not fields["enabled"]:
+        return
+    enabled = await call.of(Policies).of(call.tenant_id)
+    others = [one for one in enabled.policies if one.id != policy_id]
+    together = PolicySet([*others, read({**fields, "id": policy_id}, call.of(Settings))])
+    for type_ in _TYPES if fields["resource_type"] == "*" else (fields["resource_type"],):
+        if together.patterns(type_) > MAX_PATTERNS:
+            raise ApiError(
+                ErrorCode.AUTHZ_POLICY_TOO_COMPLEX,
+                f"The enabled policies on {type_} would have more than {MAX_PATTERNS} different patterns; join some with '|'.",
+            )
+
+
 async def simulate(call: CallContext, policy: Any, body: SimulationIn) -> SimulationOut:
     """Decide a supposed request by the enabled policies and this one. Grants nothing, and reads nothing but policies."""
     settings = call.of(Settings)
@@ -129,7 +145,7 @@ async def simulate(call: CallContext, policy: Any, body: SimulationIn) -> Simula
             f"resource_type is one of {', '.join(sorted(_TYPES))}; action is one of {', '.join(sorted(_VERBS))}.",
         )
     asked = {name: _object(name, getattr(body, name)) for name in ("principal", "resource", "request", "context")}
-    now = {"time": clock.iso(clock.now()), "ip": None, "method": "", "path": "", "action": ""}
+    now = {"time": clock.seconds(clock.now()), "ip": None, "method": "", "path": "", "action": ""}
     attributes = Attributes(
         {**describe(call.principal), **asked["principal"]}, {**now, **asked["context"], **asked["request"]}, asked["resource"]
     )

@@ -73,7 +73,7 @@ def refuse(call: CallContext, policy_id: str | None) -> None:
 def _request(call: CallContext) -> dict[str, Any]:
     client = call.request.client
     return {
-        "time": clock.iso(clock.now()),
+        "time": clock.seconds(clock.now()),
         "ip": client.host if client else None,
         "method": call.request.method,
         "path": call.request.url.path,

@@ -82,7 +82,7 @@ async def _over_requests(call: CallContext, both: tuple[PolicySet, PolicySet], a
         told.requests_examined += 1
         resource, verbs = POLICY_TERMS[action]
         attributes_then = await _attributes(call, resource, row)
-        said = {"time": clock.iso(row["occurred_at"]), "ip": row["ip_address"], "method": "", "path": "", "action": action.value}
+        said = {"time": clock.seconds(row["occurred_at"]), "ip": row["ip_address"], "method": "", "path": "", "action": action.value}
         about = Attributes(describe(someone), said, attributes_then)
         refused = [any(policies.decide(resource.value, verb, about).denied_by for verb in verbs) for policies in both]
         if refused[0] != refused[1] and len(told.requests) < _MOST_SHOWN:

@@ -1,8 +1,7 @@
 """Background functions of ingestion. Each may run twice and has its effect once."""
 
 import asyncio
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -122,10 +121,10 @@ def _params(job: Job) -> ChunkParams:
 
 
 async def _parse(job: Job, document: Any, params: ChunkParams) -> ParsedResult:
-    with TemporaryDirectory(prefix="nexusrag-") as directory:
-        path = Path(directory) / "source"
+    # Without a name: a worker that is killed leaves nothing of it.
+    with TemporaryFile() as source:
         try:
-            await job.resources.get(BlobStore).fetch_to(job.tenant_id, document["blob_id"], path)
+            await job.resources.get(BlobStore).fetch(job.tenant_id, document["blob_id"], source)
         except ApiError as error:
             if error.code is ErrorCode.NOT_FOUND:
                 raise PermanentFailure("The stored source of this document is gone; upload it again.") from error
@@ -133,7 +132,7 @@ async def _parse(job: Job, document: Any, params: ChunkParams) -> ParsedResult:
         seen: list[Progress] = []
         reporting = asyncio.create_task(_report(job, document["id"], seen))
         try:
-            return await job.resources.get(Sandbox).run(path, document["filename"], document["content_type"], params, seen.append)
+            return await job.resources.get(Sandbox).run(source, document["filename"], document["content_type"], params, seen.append)
         except ParseError as error:
             raise PermanentFailure(error.reason) from error
         except SandboxUnavailable as error:

@@ -14,7 +14,7 @@ from math import ceil
 from pathlib import Path
 from signal import SIGABRT, SIGKILL, SIGXCPU
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import orjson
 
@@ -96,9 +96,9 @@ class Sandbox:
         await self.close()
 
     async def run(
-        self, path: Path, filename: str, media_type: str, params: ChunkParams, progress: OnProgress | None = None
+        self, source: BinaryIO, filename: str, media_type: str, params: ChunkParams, progress: OnProgress | None = None
     ) -> ParsedResult:
-        """Chunks of the file at `path`, parsed as `media_type` (from `registry.detect`); `filename` only completes the interface.
+        """Chunks of the open file `source`, parsed as `media_type` (from `registry.detect`); `filename` only completes the interface.
 
         Raises ParseError with a reason for the uploader (ParseCrash when the parser died of it), SandboxUnavailable, OSError when
         the file cannot be opened.
@@ -108,7 +108,7 @@ class Sandbox:
             keep = False
             try:
                 async with asyncio.timeout(self._timeout):
-                    result = await child.run(path, Request(media_type, params.size_chars, params.overlap_chars), self._limits, progress)
+                    result = await child.run(source, Request(media_type, params.size_chars, params.overlap_chars), self._limits, progress)
                 keep = True
                 return result
             except TimeoutError as error:
@@ -200,9 +200,9 @@ class _Child:
             raise
         return child
 
-    async def run(self, path: Path, request: Request, limits: ChildLimits, progress: OnProgress | None) -> ParsedResult:
+    async def run(self, source: BinaryIO, request: Request, limits: ChildLimits, progress: OnProgress | None) -> ParsedResult:
         self._documents += 1
-        self._ask(path, request)
+        self._ask(source, request)
         chunks: list[Chunk] = []
         chars = 0
         pages = (0, 0)
@@ -241,14 +241,13 @@ class _Child:
             self._channel.close()
         return await asyncio.shield(asyncio.to_thread(_reap, self.process))
 
-    def _ask(self, path: Path, request: Request) -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    def _ask(self, source: BinaryIO, request: Request) -> None:
+        # The child reads on from where the file stands, which it shares with us.
+        source.seek(0)
         try:
-            socket.send_fds(self._channel, [frame(asdict(request))], [descriptor])
+            socket.send_fds(self._channel, [frame(asdict(request))], [source.fileno()])
         except OSError as error:
             raise _Gone from error
-        finally:
-            os.close(descriptor)
 
     async def _receive(self) -> dict[str, Any]:
         try:

@@ -147,6 +147,7 @@ def _live(shape: Shape) -> Select[Any]:
             DocumentVersion.num_terms,
             case((admitted, True), else_=False).label("visible"),
         )
+        .select_from(Document)  # which no column names where a policy denies everything
         .join(DocumentVersion, DocumentVersion.id == Document.live_version_id)
         .where(
             Document.tenant_id == tenant_id,

@@ -5,11 +5,11 @@ A file that no row names has a job that removes it, from before it is stored unt
 
 import contextlib
 import hashlib
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import asyncpg
 import structlog
@@ -18,7 +18,6 @@ from nexusrag.infra.database import Database, Work
 from nexusrag.infra.jobs import UNTIL_DONE, enqueue, withdraw
 from nexusrag.kernel import ids
 from nexusrag.kernel.errors import ApiError, ErrorCode
-from nexusrag.providers.storage.atomic import AtomicFile
 from nexusrag.providers.storage.directory import DirectoryStorage
 from nexusrag.providers.storage.port import Storage, pieces
 from nexusrag.providers.storage.threads import Threads
@@ -109,7 +108,7 @@ class BlobStore:
         """The plaintext, in verified chunks of at most 64 KiB.
 
         Raises ApiError(NOT_FOUND) at the first step, ApiError(DECRYPTION_FAILED) where the file turns out damaged. Who must not
-        act on a part of a file uses `fetch_to`.
+        act on a part of a file uses `fetch`.
         """
         async with (
             contextlib.aclosing(self._storage.get(_key(tenant_id, blob_id))) as sealed,
@@ -118,30 +117,22 @@ class BlobStore:
             async for chunk in plain:
                 yield chunk
 
-    async def fetch_to(self, tenant_id: str, blob_id: str, path: Path) -> int:
-        """Decrypt into the file `path` (mode 0600) and return its size. The file appears only once all of it is verified.
+    async def fetch(self, tenant_id: str, blob_id: str, file: BinaryIO) -> int:
+        """Decrypt into `file`, opened for writing and without content; its size. It is to be used only once this has returned.
 
-        Raises as `read` does, and ApiError(SERVICE_UNAVAILABLE) when `path` cannot be written.
+        Give a file without a name (`TemporaryFile`): whatever becomes of the process, no plaintext stays. Raises as `read` does, and
+        ApiError(SERVICE_UNAVAILABLE) when the file cannot be written.
         """
-        try:
-            return await self._fetch(tenant_id, blob_id, path)
-        except OSError as error:
-            message = "The disk for working files is full or cannot be written. Free some space and try again."
-            raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, message) from error
-
-    async def _fetch(self, tenant_id: str, blob_id: str, path: Path) -> int:
-        file = AtomicFile(path.with_name(f".{secrets.token_hex(16)}.partial"))
         size = 0
         try:
             async with contextlib.aclosing(self.read(tenant_id, blob_id)) as plain:
-                await self._threads.run(file.open)
                 async for piece in pieces(plain):
                     await self._threads.run(partial(file.write, piece))
                     size += len(piece)
-                await self._threads.run(partial(file.place, path, durable=False))
-        except BaseException:
-            await self._threads.run(file.discard)
-            raise
+            await self._threads.run(file.flush)
+        except OSError as error:
+            message = "The disk for working files is full or cannot be written. Free some space and try again."
+            raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, message) from error
         return size
 
     async def delete(self, tenant_id: str, blob_id: str) -> None:
