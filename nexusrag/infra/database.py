@@ -116,7 +116,8 @@ class Database:
                 "jit": "off",
                 "timezone": "UTC",
                 "statement_timeout": str(self._timeout_ms),
-                "idle_in_transaction_session_timeout": "60000",
+                # Nobody waits inside a transaction for anything but the database: whoever seems to was stopped, and holds locks.
+                "idle_in_transaction_session_timeout": "15000",
             },
         )
         await connection.set_type_codec("halfvec", schema="public", encoder=bytes, decoder=_decode_halfvec, format="binary")

@@ -129,9 +129,8 @@ async def test_pdf_bomb_stays_inside_its_limits(files: Files) -> None:
 
 async def test_too_many_chunks_are_refused(files: Files) -> None:
     async with Sandbox(IngestionSettings(parse_max_chunks=10), 1) as pool:
-        with pytest.raises(ParseError, match="more than 10 chunks"):
-            with files.put(WORDS).open("rb") as source:
-                await pool.run(source, "a.txt", "text/plain", ChunkParams(2, 0))
+        with files.put(WORDS).open("rb") as source, pytest.raises(ParseError, match="more than 10 chunks"):
+            await pool.run(source, "a.txt", "text/plain", ChunkParams(2, 0))
 
 
 async def test_child_that_died_while_idle_is_replaced(sandbox: Sandbox, files: Files) -> None:
