@@ -48,7 +48,11 @@ class Servers:
         self.home = Path(self._directory.name)
         self.environment: EmbeddedEnvironment = prepare(load(self.home, ENV))
         self.settings = self.environment.settings
-        asyncio.run(migrate(self.settings.stores.database_migration_url.get_secret_value()))
+        try:
+            asyncio.run(migrate(self.settings.stores.database_migration_url.get_secret_value()))
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         self.environment.stop()
