@@ -27,36 +27,31 @@ class GrantsIn(BaseModel):
     permissions: Annotated[list[GrantIn], Field(min_length=1, max_length=1000)]
 
 
-class DocumentGrant(BaseModel):
-    """A grant on a document."""
-
+class _Grant(BaseModel):
     id: str
     tenant_id: str
-    document_id: str
     principal_type: str
     principal_id: str
     permission: str
     granted_by: str | None
     expires_at: str | None
     created_at: str | None
+
+
+class DocumentGrant(_Grant):
+    """A grant on a document."""
+
+    document_id: str
 
     @classmethod
     def of(cls, row: Any) -> "DocumentGrant":
         return cls(document_id=row["resource_id"], **_fields(row))
 
 
-class CorpusGrant(BaseModel):
+class CorpusGrant(_Grant):
     """A grant on a corpus, which reaches every document in it."""
 
-    id: str
-    tenant_id: str
     corpus_id: str
-    principal_type: str
-    principal_id: str
-    permission: str
-    granted_by: str | None
-    expires_at: str | None
-    created_at: str | None
 
     @classmethod
     def of(cls, row: Any) -> "CorpusGrant":
