@@ -1,1 +1,1 @@
-"""SCIM 2.0 (RFC 7643, RFC 7644): an identity provider keeps people and groups here. Owns its tokens; people and groups are those of users."""
+"""SCIM 2.0 (RFC 7643, RFC 7644): an identity provider keeps people and groups here. Owns its tokens; the rest belongs to users."""

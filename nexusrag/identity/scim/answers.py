@@ -15,9 +15,11 @@ from nexusrag.web.hosts import named_host
 
 MEDIA_TYPE = "application/scim+json"
 MESSAGES = "urn:ietf:params:scim:api:messages:2.0:"
+CONFIGURATION = "urn:ietf:params:scim:schemas:core:2.0:"
 PREFIX = "/v1/scim/v2"
 ScimType = Literal[
-    "invalidFilter", "tooMany", "uniqueness", "mutability", "invalidSyntax", "invalidPath", "noTarget", "invalidValue", "invalidVers", "sensitive"
+    "invalidFilter", "tooMany", "uniqueness", "mutability", "invalidSyntax", "invalidPath", "noTarget", "invalidValue", "invalidVers",
+    "sensitive",
 ]  # fmt: skip
 
 

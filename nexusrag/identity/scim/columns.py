@@ -3,14 +3,30 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import Boolean, ColumnElement, FromClause, Select, Text, and_, case, cast, column, func, join, literal, null, select
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    FromClause,
+    Select,
+    SQLColumnExpression,
+    Text,
+    and_,
+    case,
+    cast,
+    column,
+    func,
+    join,
+    literal,
+    null,
+    select,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from nexusrag.identity.scim.paths import Target
 from nexusrag.identity.scim.schema import CORE, ENTERPRISE_URN, GROUP, USER, Attribute, ResourceType
 from nexusrag.identity.users.facade import Group, GroupMember, User
 
-Expression = ColumnElement[Any]
+Expression = SQLColumnExpression[Any]
 
 
 class Values(Protocol):
@@ -29,8 +45,11 @@ class Values(Protocol):
 class Rows(Protocol):
     """One kind of resource. `entity` is the table, `here` what belongs to the tenant and is shown."""
 
-    kind: ResourceType
-    entity: type[User] | type[Group]
+    @property
+    def kind(self) -> ResourceType: ...
+
+    @property
+    def entity(self) -> type[User] | type[Group]: ...
 
     def here(self, tenant_id: str | None) -> ColumnElement[bool]: ...
 
@@ -46,7 +65,7 @@ def shown_name() -> Expression:
 
 def people(tenant_id: str | None) -> ColumnElement[bool]:
     """The people of the tenant. What was made for keys is nobody's to provision."""
-    return and_(User.tenant_id == tenant_id, User.deleted_at.is_(None), User.service.is_(False))
+    return and_(User.tenant_id == tenant_id, User.deleted_at.is_(None), ~User.service)
 
 
 class _InJson:
@@ -54,7 +73,7 @@ class _InJson:
 
     def __init__(self, document: Expression) -> None:
         expanded = func.jsonb_array_elements(document, type_=JSONB())
-        self._values = expanded.table_valued(column("value", JSONB()), with_ordinality="place", name="held")
+        self._values = expanded.table_valued(column("value", JSONB()), with_ordinality="place", name="held").render_derived()
 
     def found(self, condition: ColumnElement[bool]) -> ColumnElement[bool]:
         return self._from(select(literal(1))).where(condition).exists()
@@ -62,16 +81,23 @@ class _InJson:
     def of(self, sub: Attribute | None) -> Expression:
         value = self._values.c.value
         if sub is None:
-            return value.op("#>>", return_type=Text())(literal("{}", Text()))
-        text = value.op("->>", return_type=Text())(literal(sub.name, Text()))
+            return value.op("#>>", return_type=Text())(literal([], ARRAY(Text())))
+        text = value[sub.name].astext
         return cast(text, Boolean) if sub.kind == "boolean" else text
 
     def first(self, sub: Attribute | None) -> Expression:
-        primary = self._values.c.value.op("->>", return_type=Text())(literal("primary", Text())) == "true"
+        primary = self._values.c.value["primary"].astext == "true"
         return self._from(select(self.of(sub))).order_by(primary.desc().nulls_last(), self._values.c.place).limit(1).scalar_subquery()
 
     def _from(self, statement: Select[Any]) -> Select[Any]:
         return statement.select_from(self._values).correlate(User)
+
+
+def of_a_person() -> ColumnElement[bool]:
+    """Whether a member is one. Looked up by key for each: a join goes through all people for each member where statistics are old."""
+    is_one = select(and_(User.deleted_at.is_(None), ~User.service))
+    same = and_(User.tenant_id == GroupMember.tenant_id, User.id == GroupMember.user_id)
+    return is_one.where(same).correlate(GroupMember).scalar_subquery()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +110,9 @@ class _InTables:
     columns: dict[str, Expression]
 
     def found(self, condition: ColumnElement[bool]) -> ColumnElement[bool]:
-        return select(literal(1)).select_from(self.source).where(self.where, condition).correlate(self.outer).exists()
+        # OFFSET keeps it a look-up for each row: as a join it goes through all members for each where statistics are old.
+        held = select(literal(1)).select_from(self.source).where(self.where, condition).correlate(self.outer)
+        return held.offset(0).exists()
 
     def of(self, sub: Attribute | None) -> Expression:
         return self.columns[sub.name if sub is not None else "value"]
@@ -114,8 +142,7 @@ class UserRows:
         column = self._columns.get(str(target))
         if column is not None:
             return column
-        path = "{" + ",".join(f'"{step.name}"' for step in target.steps) + "}"
-        text = User.scim.op("#>>", return_type=Text())(literal(path, Text()))
+        text = _kept(target).astext
         return cast(text, Boolean) if target.last.kind == "boolean" else text
 
     def many(self, target: Target) -> Values:
@@ -126,8 +153,7 @@ class UserRows:
             extended = User.scim.has_key(ENTERPRISE_URN)
             both, core = (func.jsonb_build_array(*urns) for urns in ((f"{CORE}User", ENTERPRISE_URN), (f"{CORE}User",)))
             return _InJson(case((extended, both), else_=core))
-        path = "{" + ",".join(f'"{step.name}"' for step in target.steps) + "}"
-        kept = User.scim.op("#>", return_type=JSONB())(literal(path, Text()))
+        kept = _kept(target)
         if name == "emails":
             address = func.jsonb_build_array(func.jsonb_build_object("value", User.email, "primary", True))
             # Whom no client has written yet has the address of their account.
@@ -163,24 +189,22 @@ class GroupRows:
     def many(self, target: Target) -> Values:
         if str(target) == "schemas":
             return _InJson(func.jsonb_build_array(f"{CORE}Group"))
-        source = join(GroupMember, User, and_(User.tenant_id == GroupMember.tenant_id, User.id == GroupMember.user_id))
-        where = and_(
-            GroupMember.tenant_id == Group.tenant_id,
-            GroupMember.group_id == Group.id,
-            User.deleted_at.is_(None),
-            User.service.is_(False),
-        )
+        where = and_(GroupMember.tenant_id == Group.tenant_id, GroupMember.group_id == Group.id, of_a_person())
         columns: dict[str, Expression] = {
             "value": GroupMember.user_id,
             "$ref": literal(f"{self._base}{USER.endpoint}/") + GroupMember.user_id,
             "type": literal("User"),
         }
-        return _InTables(source, where, Group, columns)
+        return _InTables(GroupMember.__table__, where, Group, columns)
 
 
 def rows_of(kind: ResourceType, base: str) -> Rows:
     """`base` is the address below which resources stand."""
     return UserRows(base) if kind is USER else GroupRows(base)
+
+
+def _kept(target: Target) -> Any:
+    return User.scim[tuple(step.name for step in target.steps)]
 
 
 def _common(entity: type[User] | type[Group], kind: ResourceType, base: str) -> dict[str, Expression]:

@@ -1,9 +1,9 @@
 """A filter as one SQL condition, and what to sort by. Texts of the client are parameters, and none is a pattern."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Text, and_, false, func, literal, not_, or_, true
+from sqlalchemy import ColumnElement, Label, Text, and_, false, func, literal, not_, or_, true, type_coerce
 
 from nexusrag.identity.scim.answers import invalid
 from nexusrag.identity.scim.columns import Expression, Rows, Values
@@ -34,7 +34,7 @@ def names_in(node: Node) -> Iterator[str]:
         yield node.name
 
 
-def sort_key(rows: Rows, name: str) -> Expression | None:
+def sort_key(rows: Rows, name: str) -> Label[Any] | None:
     """What to sort by; None where this kind has no such attribute. Raises SCIM_PAYLOAD_INVALID with invalidValue."""
     target = resolve(rows.kind, name)
     if target is None:
@@ -47,8 +47,8 @@ def sort_key(rows: Rows, name: str) -> Expression | None:
     head = target.head
     key = rows.single(target) if not head[-1].many else rows.many(Target(head)).first(last if len(target.steps) > len(head) else None)
     if last.kind in ("boolean", "dateTime"):
-        return key
-    return _folded(last, key).collate("C")
+        return key.label("key")
+    return type_coerce(_folded(last, key), Text()).collate("C").label("key")
 
 
 class _Scope(Protocol):
@@ -127,10 +127,7 @@ def _selected(scope: _Scope, target: Target | None, node: Selection, *, negated:
 
 
 def _absent(node: Present | Comparison, *, negated: bool) -> Condition:
-    if isinstance(node, Present):
-        holds = False
-    else:
-        holds = (node.value is None) is (node.op == "eq") and node.op in ("eq", "ne")
+    holds = isinstance(node, Comparison) and ((node.value is None and node.op == "eq") or (node.value is not None and node.op == "ne"))
     return true() if holds is not negated else false()
 
 

@@ -13,6 +13,7 @@ from nexusrag.identity.scim.schema import Attribute, ResourceType
 
 MAX_TEXT = 65_536  # characters of one value: pictures and certificates may stand in a document
 MAX_NAME = 256  # characters of what is looked up or shown in lists
+MAX_VALUES = 200  # of one list
 MAX_BYTES = 131_072  # of one person's document
 _NAMES = frozenset({"userName", "displayName", "externalId"})
 _DOTTED_CAPITAL_I = "\u0130"  # becomes a plain i in small letters, and so somebody else's name
@@ -59,13 +60,13 @@ def value_of(attribute: Attribute, value: Any) -> Any:
         # Some clients put what is single into a list.
         return one_of(attribute, value[0] if isinstance(value, list) and len(value) == 1 else value)
     given = [] if value is None else value if isinstance(value, list) else [value]
-    found: list[Any] = []
+    found: dict[bytes, Any] = {}  # by what they are: the same value twice is one
     for item in given:
         one = one_of(attribute, item)
-        if one is not None and (len(given) > 1000 or one not in found):
-            found.append(one)
-    demand_one_primary(attribute, found)
-    return found or None
+        if one is not None:
+            found.setdefault(orjson.dumps(one, option=orjson.OPT_SORT_KEYS), one)
+    demand_few(attribute, list(found.values()))
+    return list(found.values()) or None
 
 
 def one_of(attribute: Attribute, value: Any) -> Any:
@@ -81,7 +82,10 @@ def one_of(attribute: Attribute, value: Any) -> Any:
     return _text(attribute, value)
 
 
-def demand_one_primary(attribute: Attribute, values: Sequence[Any]) -> None:
+def demand_few(attribute: Attribute, values: Sequence[Any]) -> None:
+    """At most one primary value, and no more values than a person has. Raises SCIM_PAYLOAD_INVALID with invalidValue."""
+    if len(values) > MAX_VALUES and attribute.name != "members":
+        raise invalid("invalidValue", f"{attribute.name} holds more than {MAX_VALUES} values.")
     if attribute.sub("primary") is not None and sum(one.get("primary") is True for one in values) > 1:
         raise invalid("invalidValue", f"{attribute.name}: only one value can be the primary one.")
 

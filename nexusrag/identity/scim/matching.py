@@ -1,5 +1,6 @@
 """Whether one value of a list is as a filter in a PATCH path says."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from nexusrag.identity.scim.answers import invalid
@@ -7,6 +8,31 @@ from nexusrag.identity.scim.comparing import Test, test_of
 from nexusrag.identity.scim.filters import Comparison, Logic, Node, Not, Present, Selection, unusable
 from nexusrag.identity.scim.paths import Target
 from nexusrag.identity.scim.schema import Attribute
+
+
+class Effort:
+    """How many comparisons one request may cost."""
+
+    def __init__(self, most: int = 500_000) -> None:
+        self._left = most
+
+    def spend(self, comparisons: int) -> None:
+        self._left -= comparisons
+        if self._left < 0:
+            raise invalid("tooMany", "The filters in the paths ask for too many comparisons; send fewer operations at once.")
+
+
+def chosen(attribute: Attribute, node: Node, values: Sequence[Any], effort: Effort) -> list[Any]:
+    """Those of the values that are as the filter says. Raises SCIM_PAYLOAD_INVALID with invalidFilter, also where there is no value."""
+    effort.spend((len(values) + 1) * _terms(node))
+    matches(attribute, node, {})
+    return [value for value in values if matches(attribute, node, value)]
+
+
+def _terms(node: Node) -> int:
+    if isinstance(node, Logic):
+        return sum(_terms(below) for below in node.nodes)
+    return _terms(node.node) if isinstance(node, Not | Selection) else 1
 
 
 def matches(attribute: Attribute, node: Node, value: Any) -> bool:

@@ -2,10 +2,12 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Select, Text, cast, func, literal, null, select, union_all
+from sqlalchemy import Label, Select, Text, any_, cast, func, literal, null, select, union_all
+from sqlalchemy.dialects.postgresql import ARRAY
 
-from nexusrag.identity.scim.columns import Expression, Rows, people, shown_name
+from nexusrag.identity.scim.columns import Expression, Rows, of_a_person, people, shown_name
 from nexusrag.identity.scim.conditions import condition
 from nexusrag.identity.scim.filters import Node
 from nexusrag.identity.scim.models import ScimToken
@@ -13,9 +15,6 @@ from nexusrag.identity.users.facade import Group, GroupMember, User
 from nexusrag.infra.database import Work
 from nexusrag.kernel.errors import not_found
 from nexusrag.web.call import CallContext
-
-# One statement takes some 30,000 parameters.
-_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +40,14 @@ def tokens(work: Work) -> Select[ScimToken]:
 
 
 async def search(
-    work: Work, sources: Sequence[Rows], node: Node | None, keys: Sequence[Expression | None], *, descending: bool, offset: int, limit: int
+    work: Work, sources: Sequence[Rows], node: Node | None, keys: Sequence[Label[Any] | None], *, descending: bool, offset: int, limit: int
 ) -> Found:
     """What the filter means in all sources together, sorted by the key of each and then by id. What has no value comes last, or first
     where it descends.
     """
     typed = next((key for key in keys if key is not None), None)
     parts = [
-        _part(work, rows, node, cast(null(), typed.type) if typed is not None and key is None else key)
+        _part(work, rows, node, cast(null(), typed.type).label("key") if typed is not None and key is None else key)
         for rows, key in zip(sources, keys, strict=True)
     ]
     found = union_all(*parts).subquery("found") if len(parts) > 1 else parts[0].subquery("found")
@@ -60,10 +59,10 @@ async def search(
     return Found(total, [(kind, key) for kind, key in rows])
 
 
-def _part(work: Work, rows: Rows, node: Node | None, key: Expression | None) -> Select[tuple[str, str]]:
+def _part(work: Work, rows: Rows, node: Node | None, key: Label[Any] | None) -> Select[tuple[str, str]]:
     columns: list[Expression] = [literal(rows.kind.name).label("kind"), rows.entity.id.label("id")]
     if key is not None:
-        columns.append(key.label("key"))
+        columns.append(key)
     statement = select(*columns).select_from(rows.entity).where(rows.here(work.tenant_id))
     return statement if node is None else statement.where(condition(rows, node))
 
@@ -103,8 +102,7 @@ async def members_of(work: Work, group_ids: Collection[str]) -> dict[str, list[s
     if group_ids:
         statement = (
             select(GroupMember.group_id, GroupMember.user_id)
-            .join(User, (User.tenant_id == GroupMember.tenant_id) & (User.id == GroupMember.user_id))
-            .where(GroupMember.tenant_id == work.tenant_id, GroupMember.group_id.in_(group_ids), people(work.tenant_id))
+            .where(GroupMember.tenant_id == work.tenant_id, GroupMember.group_id.in_(group_ids), of_a_person())
             .order_by(GroupMember.user_id)
         )
         for group_id, user_id in await work.session.execute(statement):
@@ -112,12 +110,10 @@ async def members_of(work: Work, group_ids: Collection[str]) -> dict[str, list[s
     return found
 
 
-async def known_people(work: Work, user_ids: Sequence[str]) -> set[str]:
+async def known_people(work: Work, user_ids: Collection[str]) -> set[str]:
     """Those of the ids that are people of this tenant."""
-    known: set[str] = set()
-    for part in in_parts(user_ids):
-        known |= set(await work.session.scalars(select(User.id).where(people(work.tenant_id), User.id.in_(part))))
-    return known
+    named = any_(literal(list(user_ids), ARRAY(Text())))  # one parameter, however many there are
+    return set(await work.session.scalars(select(User.id).where(people(work.tenant_id), User.id == named)))
 
 
 async def is_name_taken(work: Work, name: str, except_id: str | None = None) -> bool:
@@ -134,8 +130,3 @@ async def is_bound(work: Work, user_id: str) -> bool:
         "select exists (select 1 from user_identities where tenant_id = $1 and user_id = $2)", work.tenant_id, user_id
     )
     return bool(found)
-
-
-def in_parts(ids: Sequence[str]) -> list[Sequence[str]]:
-    """The ids, as many at once as one statement takes."""
-    return [ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)]

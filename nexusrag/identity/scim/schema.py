@@ -87,7 +87,9 @@ def _many(name: str, about: str, *types: str, value: Attribute | None = None) ->
 
 
 COMMON = (
-    Attribute("schemas", "URNs of the schemas in use.", kind="reference", many=True, case_exact=True, mutability="readOnly", returned="always"),
+    Attribute(
+        "schemas", "URNs of the schemas in use.", kind="reference", many=True, case_exact=True, mutability="readOnly", returned="always"
+    ),
     Attribute("id", "Our own id of the resource.", case_exact=True, mutability="readOnly", returned="always", unique=True),
     Attribute("externalId", "The client's id of the resource.", case_exact=True),
     Attribute(
@@ -220,9 +222,7 @@ GROUP_SCHEMA = Schema(
     ),
 )
 SCHEMAS: Mapping[str, Schema] = {schema.urn: schema for schema in (USER_SCHEMA, ENTERPRISE_SCHEMA, GROUP_SCHEMA)}
-_EXTENSIONS = {
-    schema.urn: Attribute(schema.urn, schema.about, kind="complex", subs=schema.attributes) for schema in (ENTERPRISE_SCHEMA,)
-}
+_EXTENSIONS = {schema.urn: Attribute(schema.urn, schema.about, kind="complex", subs=schema.attributes) for schema in (ENTERPRISE_SCHEMA,)}
 
 USER = ResourceType("User", "/Users", "People of the tenant", USER_SCHEMA, (ENTERPRISE_SCHEMA,))
 GROUP = ResourceType("Group", "/Groups", "Groups of the tenant", GROUP_SCHEMA)

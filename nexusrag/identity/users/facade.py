@@ -3,7 +3,7 @@
 from nexusrag.identity.users.models import Group, GroupMember, User
 from nexusrag.identity.users.repository import an_admin_remains, find_group, find_user, known_users, renew
 from nexusrag.identity.users.service.groups import add_group, add_members, delete_group, remove_members, rename_group
-from nexusrag.identity.users.service.people import add_user, put_role, remove_user, set_active
+from nexusrag.identity.users.service.people import add_user, change_user, put_role, remove_user, set_active
 
 __all__ = [
     "Group",
@@ -13,6 +13,7 @@ __all__ = [
     "add_members",
     "add_user",
     "an_admin_remains",
+    "change_user",
     "delete_group",
     "find_group",
     "find_user",

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert
 
 from nexusrag.identity.users.models import Group, GroupMember, RoleChange, User
 from nexusrag.infra.database import Work
@@ -127,21 +126,23 @@ async def is_member(work: Work, group_id: str, user_id: str) -> bool:
 
 async def put_members(work: Work, group: Group, user_ids: Collection[str]) -> list[str]:
     """Add people to the group; those who were not in it."""
-    rows = [{"tenant_id": work.tenant_id, "group_id": group.id, "user_id": user_id} for user_id in user_ids]
-    if not rows:
-        return []
-    statement = insert(GroupMember).values(rows).on_conflict_do_nothing().returning(GroupMember.user_id)
-    return list(await work.session.scalars(statement))
+    await work.flush()
+    added = await work.raw.fetch(
+        "insert into group_members (tenant_id, group_id, user_id) select $1, $2, key from unnest($3::text[]) key "
+        "on conflict do nothing returning user_id",
+        work.tenant_id, group.id, list(user_ids),
+    )  # fmt: skip
+    return [row["user_id"] for row in added]
 
 
 async def take_members(work: Work, group: Group, user_ids: Collection[str]) -> list[str]:
     """Take people out of the group; those who were in it."""
-    statement = (
-        delete(GroupMember)
-        .where(GroupMember.tenant_id == work.tenant_id, GroupMember.group_id == group.id, GroupMember.user_id.in_(user_ids))
-        .returning(GroupMember.user_id)
-    )
-    return list(await work.session.scalars(statement))
+    await work.flush()
+    removed = await work.raw.fetch(
+        "delete from group_members where tenant_id = $1 and group_id = $2 and user_id = any($3::text[]) returning user_id",
+        work.tenant_id, group.id, list(user_ids),
+    )  # fmt: skip
+    return [row["user_id"] for row in removed]
 
 
 async def leave_groups(work: Work, user_id: str) -> None:

@@ -12,13 +12,15 @@ from nexusrag.identity.users.service import role_changes
 from nexusrag.infra.changes import PERSON, TENANT, announce
 from nexusrag.infra.database import Work
 from nexusrag.kernel import clock
-from nexusrag.kernel.actions import ACTIONS_OF, Action, Role
+from nexusrag.kernel.actions import ACTIONS_OF, Action, Resource, Role
 from nexusrag.kernel.errors import ApiError, ErrorCode, not_found
 from nexusrag.kernel.events import EventType
 from nexusrag.kernel.ids import new_id
 from nexusrag.settings import Settings
 from nexusrag.web.call import CallContext
 from nexusrag.web.paging import newest_first
+
+_MANY = 100
 
 
 async def list_groups(call: CallContext, *, limit: int, cursor: str | None) -> GroupList:
@@ -38,7 +40,7 @@ async def list_members(call: CallContext, group: Group, *, limit: int, cursor: s
 async def create(call: CallContext, display_name: str) -> GroupOut:
     """Raises CONFLICT when a group has this name."""
     group = await add_group(call.db, display_name)
-    call.resource_id = group.id
+    call.about(Resource.GROUP, group.id)
     return GroupOut.of(group, 0)
 
 
@@ -49,13 +51,13 @@ async def change(call: CallContext, group: Group, patch: GroupPatch) -> GroupOut
     would be left without an admin.
     """
     work, pending = call.db, None
-    if patch.display_name is not None:
-        await rename_group(work, group, patch.display_name)
-        call.also_record(EventType.IDENTITY_GROUP_UPDATED, changed=["display_name"])
-    if "role" in patch.model_fields_set:
-        demand_within(call.principal, _brought_by(patch.role))
-        async with repository.an_admin_remains(work):
-            await repository.renew(work, group)
+    async with repository.an_admin_remains(work):  # before the name, too: else this and who adds members would wait for each other
+        await repository.renew(work, group)
+        if patch.display_name is not None:
+            await rename_group(work, group, patch.display_name)
+            call.also_record(EventType.IDENTITY_GROUP_UPDATED, changed=["display_name"])
+        if "role" in patch.model_fields_set:
+            demand_within(call.principal, _brought_by(patch.role))
             held = None if group.role is None else Role(group.role)
             if patch.role is not None and role_changes.needs_second(call, _brought_by(held), _brought_by(patch.role)):
                 pending = await role_changes.request(call, Assigned(patch.role, None, ACTIONS_OF[patch.role]), group_id=group.id)
@@ -89,8 +91,7 @@ async def put_members(call: CallContext, group: Group, user_ids: Collection[str]
                 {"errors": [fault], "unknown": unknown},
             )
         added = await add_members(work, group, user_ids)
-    for user_id in added:
-        await call.announce(PERSON, f"{call.tenant_id}/{user_id}")
+    await call.announce(TENANT, call.tenant_id)
     call.record(added=added)
     return GroupOut.of(group, await _size(work, group))
 
@@ -134,8 +135,10 @@ async def rename_group(work: Work, group: Group, display_name: str) -> None:
 
 
 async def add_members(work: Work, group: Group, user_ids: Collection[str]) -> list[str]:
-    """Put people of this tenant into the group; those who are new in it."""
+    """Put people of this tenant into the group; those who are new in it. Who was asked to raise the group was asked about others."""
     added = await repository.put_members(work, group, set(user_ids))
+    if added:
+        await repository.close_role_change(work, user_id=None, group_id=group.id, now=clock.now())
     await _changed(work, group, added)
     return added
 
@@ -149,8 +152,9 @@ async def remove_members(work: Work, group: Group, user_ids: Collection[str]) ->
 
 
 async def delete_group(work: Work, group: Group) -> None:
-    """Raises CONFLICT when no active admin would be left."""
+    """Raises CONFLICT when no active admin would be left, NOT_FOUND when somebody was faster."""
     async with repository.an_admin_remains(work):
+        await repository.renew(work, group)
         await work.session.delete(group)
         await announce(work, TENANT, str(work.tenant_id))
 
@@ -166,6 +170,9 @@ async def put_mapping(work: Work, group: Group, role: Role | None) -> None:
 async def _changed(work: Work, group: Group, user_ids: list[str]) -> None:
     if user_ids:
         group.version += 1
+        if len(user_ids) > _MANY:  # each announcement makes every process look through its callers
+            await announce(work, TENANT, str(work.tenant_id))
+            return
         await announce(work, PERSON, *(f"{work.tenant_id}/{user_id}" for user_id in user_ids))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 
 from nexusrag.access.roles.facade import Assigned, RoleChoice, bases, demand_within, resolved
-from nexusrag.identity.credentials.facade import end_sessions
+from nexusrag.identity.credentials.facade import actions_of, end_sessions, revoke_keys
 from nexusrag.identity.users import repository
 from nexusrag.identity.users.models import User
 from nexusrag.identity.users.schemas import UserAction, UserList, UserOut
@@ -54,8 +54,12 @@ async def change_role(call: CallContext, user: User, choice: RoleChoice) -> User
 
 
 async def switch(call: CallContext, user: User, *, on: bool) -> UserAction:
-    """Enable or disable the user. Raises CONFLICT when no active admin would be left."""
+    """Enable or disable the user. Raises CONFLICT when no active admin would be left, AUTH_FORBIDDEN to enable who may more than the
+    caller.
+    """
     if await set_active(call.db, user, active=on):
+        if on:
+            demand_within(call.principal, await actions_of(call.db, user.id))
         await call.announce(PERSON, f"{call.tenant_id}/{user.id}")
         call.also_record(EventType.IDENTITY_USER_ENABLED if on else EventType.IDENTITY_USER_DISABLED, user_id=user.id)
     return UserAction.of(user, await bases(call.db))
@@ -94,6 +98,18 @@ async def add_user(work: Work, *, role: Role = Role.READER, **fields: Any) -> Us
     return user
 
 
+async def change_user(work: Work, user: User, **fields: Any) -> None:
+    """Write columns of a person. Raises CONFLICT when the name under which they log in is taken."""
+    try:
+        async with work.session.begin_nested():
+            for name, value in fields.items():
+                setattr(user, name, value)
+            user.version += 1
+    except IntegrityError as error:
+        raise ApiError(ErrorCode.CONFLICT, "Someone of this name or address is there already.") from error
+    await announce(work, PERSON, f"{work.tenant_id}/{user.id}")
+
+
 async def remove_user(work: Work, user: User) -> None:
     """Hide the person for good: their credentials die, their memberships end, what they wrote keeps their id."""
     async with repository.an_admin_remains(work):
@@ -103,9 +119,11 @@ async def remove_user(work: Work, user: User) -> None:
         await repository.leave_groups(work, user.id)
         await repository.close_role_change(work, user_id=user.id, group_id=None, now=clock.now())
         await _dropped(work, user)
+        await revoke_keys(work, user.id)
 
 
 async def _dropped(work: Work, user: User) -> None:
     if user.status != "active":
+        await work.flush()  # first the person: a login that is being made either is seen below, or sees this
         await end_sessions(work, user.id)
     await announce(work, PERSON, f"{work.tenant_id}/{user.id}")

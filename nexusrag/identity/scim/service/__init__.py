@@ -1,0 +1,1 @@
+"""Use cases of provisioning, one file for each kind of thing."""
