@@ -40,7 +40,7 @@ class _Client(OAuth2Client):  # type: ignore[misc]  # Authlib has no types
 
 
 def authorize_url(provider: IdentityProvider, pending: Pending, state: str) -> str:
-    """Where the browser goes. Raises ValueError for an `auth_url` that cannot carry parameters."""
+    """Where the browser goes; parameters that `auth_url` has already stay."""
     client = _Client(None, provider, pending.redirect_uri)
     url, _ = client.create_authorization_url(provider.auth_url, state=state, code_verifier=pending.code_verifier, nonce=pending.nonce)
     return str(url)

@@ -6,8 +6,7 @@ _ANSWERS = {
     ErrorCode.SSO_INVALID_STATE: "This login is unknown or over, or was begun in another browser; begin again.",
     ErrorCode.SSO_TOKEN_EXCHANGE_FAILED: "The identity provider did not complete the login; begin again, or ask an admin.",
     ErrorCode.SSO_ID_TOKEN_INVALID: "What the identity provider said about you cannot be accepted; ask an admin.",
-    ErrorCode.SSO_JIT_DISABLED: "Nobody here is known under this identity; ask an admin for an account.",
-    ErrorCode.AUTH_FORBIDDEN: "This account is disabled; ask an admin.",
+    ErrorCode.SSO_JIT_DISABLED: "No account here is open to this identity; ask an admin.",
 }
 
 
@@ -29,6 +28,11 @@ def exchange_failed(reason: str) -> LoginRefused:
 
 def token_invalid(reason: str) -> LoginRefused:
     return LoginRefused(ErrorCode.SSO_ID_TOKEN_INVALID, reason)
+
+
+def no_account(reason: str) -> LoginRefused:
+    """For strangers, and in the same words for whoever is disabled."""
+    return LoginRefused(ErrorCode.SSO_JIT_DISABLED, reason)
 
 
 def provider_missing() -> ApiError:

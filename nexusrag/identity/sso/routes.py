@@ -65,7 +65,7 @@ async def rotate_secret_ref(call: Call, provider: Loaded[IdentityProvider], body
 
 
 @public.get("/providers", gate=gates.DISCOVER)
-async def discover_providers(call: Call, tenant_id: Annotated[str, Query(max_length=63)]) -> ProviderSummaryList:
+async def discover_providers(call: Call, tenant_id: Annotated[str | None, Query(max_length=63)] = None) -> ProviderSummaryList:
     """List the providers through which people of a tenant can log in, where SSO_PUBLIC_DISCOVERY_ENABLED allows it."""
     return await start.discover(call, tenant_id)
 

@@ -49,8 +49,8 @@ class Answer:
 async def complete(call: CallContext, provider_id: str, answer: Answer) -> Any:
     """The SsoLogin, or a redirect to the page where it began, which is also told of a refusal.
 
-    Raises what `opened` does, SSO_INVALID_STATE, SSO_TOKEN_EXCHANGE_FAILED, SSO_ID_TOKEN_INVALID, SSO_JIT_DISABLED, AUTH_FORBIDDEN for
-    a disabled user, URL_NOT_ALLOWED, and SERVICE_UNAVAILABLE without Redis: nobody logs in without protection against replay.
+    Raises what `opened` does, SSO_INVALID_STATE, SSO_TOKEN_EXCHANGE_FAILED, SSO_ID_TOKEN_INVALID, SSO_JIT_DISABLED, URL_NOT_ALLOWED, and
+    SERVICE_UNAVAILABLE without Redis: nobody logs in without protection against replay.
     """
     found = await opened(call, provider_id)
     call.about(Resource.PROVIDER, provider_id)
@@ -153,7 +153,7 @@ async def _note_failure(call: CallContext, found: OpenProvider, error: ApiError)
     """The tenant's log says why. A flood of made-up answers is sampled, and an unwritten line changes no answer."""
     reason = error.reason if isinstance(error, LoginRefused) else error.message
     log.warning("sso.refused", code=error.code.value, reason=reason, provider_id=found.provider.id, request_id=call.request_id)
-    if error.code is ErrorCode.SERVICE_UNAVAILABLE or not call.of(audit.FailureSampler).admit():
+    if error.code is ErrorCode.SERVICE_UNAVAILABLE or not call.of(audit.FailureSampler).admit(found.tenant_id):
         return
     about = {"provider_id": found.provider.id, "reason": reason}
     try:

@@ -4,7 +4,7 @@ from nexusrag.access.roles.facade import Assigned, resolved
 from nexusrag.identity.sso import repository
 from nexusrag.identity.sso.claims import Vouched
 from nexusrag.identity.sso.models import UserIdentity
-from nexusrag.identity.sso.refusals import LoginRefused
+from nexusrag.identity.sso.refusals import no_account
 from nexusrag.identity.sso.service.opened import OpenProvider
 from nexusrag.identity.users.facade import User, add_user, an_admin_remains, find_user, put_role, renew
 from nexusrag.infra.changes import PERSON, announce
@@ -19,7 +19,7 @@ from nexusrag.web.call import CallContext
 
 
 async def recognised(call: CallContext, work: Work, found: OpenProvider, person: Vouched) -> User:
-    """The user that this is: known, linked, or made now. Raises SSO_JIT_DISABLED for a stranger, AUTH_FORBIDDEN for a disabled user."""
+    """The user that this is: known, linked, or made now. Raises SSO_JIT_DISABLED for strangers and the disabled."""
     identity, user = await _known(work, found, person)
     if user is None:
         await repository.one_newcomer_at_a_time(work)
@@ -30,7 +30,7 @@ async def recognised(call: CallContext, work: Work, found: OpenProvider, person:
         await _follow(call, work, user, person)
     if user.status != "active":
         call.claimed = (found.tenant_id, "user", user.id)
-        raise LoginRefused(ErrorCode.AUTH_FORBIDDEN, "the user is disabled")
+        raise no_account("the user is disabled")
     identity.last_login_at = clock.now()
     await work.flush()
     await repository.note_login(work, user.id)
@@ -50,7 +50,7 @@ async def _welcome(
     linked = await repository.linkable(work, person.keys, person.email)
     user = None if linked is None else await find_user(work, linked)
     if user is None and (former is not None or not found.jit):
-        raise LoginRefused(ErrorCode.SSO_JIT_DISABLED, "the user was removed" if former is not None else "nobody is known by this identity")
+        raise no_account("nobody is known by this identity" if former is None else "the user was removed")
     if former is not None:
         await work.session.delete(former)
         await work.flush()
@@ -94,7 +94,7 @@ async def _follow(call: CallContext, work: Work, user: User, person: Vouched) ->
 
 async def _put_role(call: CallContext, work: Work, user: User, role: Role) -> None:
     """The role that the provider's word stands for now. A second admin is not at hand, so where one is needed nobody is raised."""
-    held, wanted = await resolved(work, Role(user.role), user.custom_role_id), ACTIONS_OF[role]
+    user_id, held, wanted = user.id, await resolved(work, Role(user.role), user.custom_role_id), ACTIONS_OF[role]
     second_needed = call.of(Settings).identity.identity_dual_control_required
     if (held.role, held.custom_role) == (role, None) or (second_needed and not wanted <= held.actions):
         return
@@ -105,7 +105,7 @@ async def _put_role(call: CallContext, work: Work, user: User, role: Role) -> No
     except ApiError as error:
         if error.code is not ErrorCode.CONFLICT:
             raise
-        await renew(work, user)  # the last admin stays one, whatever the provider says
+        await find_user(work, user_id)  # fills `user` anew: the last admin stays one, whatever the provider says
         return
-    about = {"user_id": user.id, "previous_role": held.role.value, "previous_custom_role": held.custom_role, "role": role.value}
+    about = {"user_id": user_id, "previous_role": held.role.value, "previous_custom_role": held.custom_role, "role": role.value}
     await audit.write(call, work, EventType.IDENTITY_ROLE_CHANGED, about)

@@ -18,13 +18,18 @@ from nexusrag.settings import Settings
 from nexusrag.web.call import CallContext
 
 
-async def discover(call: CallContext, tenant_id: str) -> ProviderSummaryList:
-    """The enabled providers of a tenant; none for one that does not exist. Raises IDENTITY_FEATURE_DISABLED where nobody may know."""
+async def discover(call: CallContext, tenant_id: str | None) -> ProviderSummaryList:
+    """The enabled providers of a tenant; none for one that does not exist. Raises IDENTITY_FEATURE_DISABLED where nobody may know, and
+    VALIDATION_ERROR when no tenant is named.
+    """
     demand_on(call)
     if not call.of(Settings).identity.sso_public_discovery_enabled:
         raise ApiError(
             ErrorCode.IDENTITY_FEATURE_DISABLED, "Identity providers are not listed here; ask an admin for the address to log in."
         )
+    if tenant_id is None:
+        fault = {"field": "query.tenant_id", "message": "name the tenant", "type": "missing"}
+        raise ApiError(ErrorCode.VALIDATION_ERROR, "query.tenant_id: name the tenant", {"errors": [fault]})
     if not is_tenant_id(tenant_id):
         return ProviderSummaryList(items=[])
     async with call.of(Database).work(tenant_id) as work:
