@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from nexusrag.kernel.actions import LEAST_ROLE, Role
+from nexusrag.kernel.principal import Credential
 from nexusrag.web.gate import Gate
 from nexusrag.web.route import GatedRoute
 from tests.support.api import Api
@@ -29,6 +30,11 @@ class Known:
     @property
     def least_role(self) -> Role | None:
         return None if self.gate.action is None else LEAST_ROLE[self.gate.action]
+
+    @property
+    def provisions(self) -> bool:
+        """Whether it is for provisioning clients, who have a protocol of their own (tests/identity/scim)."""
+        return Credential.SCIM in self.gate.credentials
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"

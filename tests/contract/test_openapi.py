@@ -10,7 +10,7 @@ from openapi_spec_validator import validate
 
 from nexusrag.app import create_app
 from nexusrag.kernel.actions import LEAST_ROLE
-from nexusrag.kernel.principal import PERSONAL
+from nexusrag.kernel.principal import PERSONAL, Credential
 from nexusrag.web.route import GatedRoute
 from tests.contract.table import known_routes
 from tests.support.api import Api
@@ -26,7 +26,15 @@ ENDPOINTS = {
     ("GET", "/v1/ops/ingestion"), ("GET", "/v1/ops/metrics"), ("POST", "/v1/run"), ("POST", "/v1/ui/actions/reindex-document"),
     ("GET", "/v1/ui/documents"), ("GET", "/v1/ui/bootstrap"), ("GET", "/v1/ops/authz/posture"), ("GET", "/v1/admin/plans"),
     ("GET", "/v1/admin/plans/{tenant_id}"), ("PATCH", "/v1/admin/plans/{tenant_id}"), ("PATCH", "/v1/admin/plans/{tenant_id}/overrides"),
-    ("GET", "/v1/self-serve/plan"), ("POST", "/v1/self-serve/plan/upgrade-request"),
+    ("GET", "/v1/self-serve/plan"), ("POST", "/v1/self-serve/plan/upgrade-request"), ("GET", "/v1/admin/identity/providers"),
+    ("POST", "/v1/admin/identity/providers"), ("PATCH", "/v1/admin/identity/providers/{provider_id}"),
+    ("POST", "/v1/admin/identity/providers/{provider_id}/enable"), ("POST", "/v1/admin/identity/providers/{provider_id}/disable"),
+    ("POST", "/v1/admin/identity/providers/{provider_id}/rotate-secret-ref"), ("GET", "/v1/auth/sso/providers"),
+    ("GET", "/v1/auth/sso/oidc/{provider_id}/start"), ("GET", "/v1/auth/sso/oidc/{provider_id}/callback"),
+    ("POST", "/v1/admin/identity/scim/token/create"), ("POST", "/v1/admin/identity/scim/token/revoke"), ("GET", "/v1/scim/v2/Users"),
+    ("POST", "/v1/scim/v2/Users"), ("GET", "/v1/scim/v2/Users/{user_id}"), ("PATCH", "/v1/scim/v2/Users/{user_id}"),
+    ("DELETE", "/v1/scim/v2/Users/{user_id}"), ("GET", "/v1/scim/v2/Groups"), ("POST", "/v1/scim/v2/Groups"),
+    ("PATCH", "/v1/scim/v2/Groups/{group_id}"), ("DELETE", "/v1/scim/v2/Groups/{group_id}"), ("GET", "/v1/scim/v2/ServiceProviderConfig"),
     ("GET", "/v1/admin/api-keys"), ("PATCH", "/v1/admin/api-keys/{key_id}"), ("GET", "/v1/self-serve/api-keys"),
     ("POST", "/v1/self-serve/api-keys"), ("GET", "/v1/self-serve/api-keys/inactive-report"),
     ("POST", "/v1/self-serve/api-keys/{key_id}/revoke"), ("GET", "/v1/admin/identity/users"),
@@ -72,13 +80,15 @@ def operations(document: Any) -> Iterator[tuple[str, Any]]:
             yield f"{method.upper()} {path}", operation
 
 
-def test_every_operation_is_described_with_enveloped_errors(document: Any) -> None:
+def test_every_operation_is_described_with_its_errors(api: Api, document: Any) -> None:
+    provisioning = {str(route) for route in known_routes(api) if route.provisions}
     for where, operation in operations(document):
+        media_type, model = ("application/scim+json", "ScimError") if where in provisioning else ("application/json", "ErrorEnvelope")
         assert operation.get("description"), where
         refused = {status: answer for status, answer in operation["responses"].items() if status[0] in "45"}
         assert {"400", "4XX", "5XX"} <= refused.keys(), where
         for answer in refused.values():
-            assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/ErrorEnvelope"}, where
+            assert answer["content"] == {media_type: {"schema": {"$ref": f"#/components/schemas/{model}"}}}, where
 
 
 def test_every_operation_says_what_it_answers(document: Any) -> None:
@@ -110,7 +120,7 @@ def test_every_operation_names_credential_role_and_refusals_of_its_gate(api: Api
         assert ("404" in answers) is (gate.on is not None or gate.reach == "operators"), where
         assert ("413" in answers) is ("415" in answers) is reads_body, where
         assert "503" in answers or not gate.transaction, where
-        assert "422" in answers or not reads_body, where
+        assert ("400" if routes[where].provisions else "422") in answers or not reads_body, where
 
 
 def test_every_keyed_operation_takes_the_key(api: Api, document: Any) -> None:
@@ -139,7 +149,8 @@ def test_each_endpoint_needs_the_role_that_the_contract_names(api: Api) -> None:
         assert isinstance(route, GatedRoute)
         for method in route.methods or ():
             if (method, route.path) in roles:
-                role = LEAST_ROLE[route.gate.action].value if route.gate.action is not None else "public"
+                scim = Credential.SCIM in route.gate.credentials
+                role = "scim-token" if scim else LEAST_ROLE[route.gate.action].value if route.gate.action is not None else "public"
                 assert role == roles[method, route.path], (method, route.path)
                 checked += 1
     assert checked >= len(ENDPOINTS)

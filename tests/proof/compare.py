@@ -64,7 +64,6 @@ class Proof:
                 alter(random, tenant)
             await self.plant.put_again(tenants)
             await self._judge(worlds, tally)
-            await self.plant.clear()
             tally.worlds += 2 * len(seeds[start : start + BATCH])
 
     async def _judge(self, worlds: Sequence[tuple[Random, Tenant]], tally: Tally) -> None:
@@ -118,12 +117,13 @@ async def proving(servers: Servers, app: FastAPI, resources: Resources) -> Async
     """A proof of what `resources` make of documents in a space that the proof alone uses."""
     own = with_model(resources, MODEL, DIMENSIONS)
     admin = await administrator(await servers.admin())
+    space = await admin.fetchval("select space_ensure($1, $2)", MODEL, DIMENSIONS)
+    plant = Plant(admin, servers.settings.auth.auth_key_pepper.get_secret_value(), space, DIMENSIONS)
     try:
-        space = await admin.fetchval("select space_ensure($1, $2)", MODEL, DIMENSIONS)
-        plant = Plant(admin, servers.settings.auth.auth_key_pepper.get_secret_value(), space, DIMENSIONS)
         async with asyncio.timeout(10):
             while not resources.get(Changes).live:
                 await asyncio.sleep(0.01)
         yield Proof(Product(app, own), plant)
     finally:
+        await plant.clear()
         await admin.close()

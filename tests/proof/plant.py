@@ -18,9 +18,9 @@ _TERM = 1 << 16 | 1  # found once, in a text of one term
 
 
 class Plant:
-    """`space` and `dimensions` are of the embedding space that the corpora use; `connection` is an administrator's."""
+    """`space` and `dimensions` are of the embedding space that the corpora use, if any; `connection` is an administrator's."""
 
-    def __init__(self, connection: "asyncpg.Connection[Any]", pepper: str, space: int, dimensions: int) -> None:
+    def __init__(self, connection: "asyncpg.Connection[Any]", pepper: str, space: int | None = None, dimensions: int = 1) -> None:
         self._connection = connection
         self._pepper = pepper
         self._space = space
@@ -128,7 +128,7 @@ class Plant:
              "size_bytes", "sha256", "blob_id", "live_version_id", "created_by", "created_at", "updated_at"),
             [
                 (tenant, name, one["corpus_id"], key, one["filename"], one["content_type"], one["source"], one["source"], one["status"],
-                 json.dumps(one["metadata"]), one["size_bytes"], "", "", version if indexed else None, one["owner"],
+                 json.dumps(one["metadata"]), one["size_bytes"], "", "blob_none", version if indexed else None, one["owner"],
                  # The part of a second that no condition sees.
                  _moment(one["created_at"]) + timedelta(microseconds=999_999), _moment(one["updated_at"]))
                 for tenant, name, one, key, version, _, indexed in rows

@@ -13,6 +13,7 @@ ACTION = {
     "read": "documents.read", "write": "documents.create", "delete": "documents.delete", "reindex": "documents.reindex",
     "search": "corpora.search",
 }  # fmt: skip
+BUILT_IN = ("reader", "editor", "admin")
 GIVING = ("grants", "open_corpus", "allowing_policies", "default")
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -31,8 +32,8 @@ def person(tenant: Any, caller: tuple[str, str]) -> Any:
         actions |= set(tenant["roles"][group["role"]] if group["role"] else ())
     if key:
         actions &= set(tenant["roles"][key["custom_role"] or key["role"]])
-    exactly = next((role for role in ("reader", "editor", "admin") if set(tenant["roles"][role]) == actions), None)
-    roles = [("role", role) for role in (exactly, user["custom_role"]) if role]
+    exactly = next((role for role in BUILT_IN if set(tenant["roles"][role]) == actions), None)
+    roles = [("role", role) for role in (*(role for role in BUILT_IN if set(tenant["roles"][role]) <= actions), user["custom_role"]) if role]
     return {
         "actions": actions, "admin": exactly == "admin", "names": {caller, ("user", user_id), *roles, *(("group", one) for one in groups)},
         "seen": {

@@ -15,7 +15,7 @@ from tests.support.installation import http
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SEEDS = range(260)
-OVER_HTTP = range(10_000, 10_008)
+OVER_HTTP = range(10_000, 10_005)
 
 
 async def test_no_decision_differs(api: Api) -> None:
@@ -50,7 +50,7 @@ async def test_no_answer_over_http_differs(api: Api) -> None:
         for key in tenant["keys"]:
             await _everything(api, tenant, key, tally)
     assert tally.differences[:5] == []
-    assert tally.decisions["http"] > 300
+    assert tally.decisions["http"] > 200
 
 
 async def _everything(api: Api, tenant: Tenant, key: str, tally: Tally) -> None:
@@ -61,7 +61,7 @@ async def _everything(api: Api, tenant: Tenant, key: str, tally: Tally) -> None:
         return {"time": clock.iso(clock.now()) or "", "ip": "127.0.0.1", "method": method, "path": path, "action": action}
 
     async with http(api.base_url, tenant["keys"][key]["secret"]) as client:
-        for one in Random(key).sample(list(tenant["documents"]), 6):
+        for one in Random(key).sample(list(tenant["documents"]), 4):
             for verb, method, path in (("read", "GET", f"/v1/documents/{one}"), ("reindex", "POST", f"/v1/documents/{one}/reindex")):
                 answer = await client.request(method, path)
                 code = answer.json()["error"]["code"] if answer.is_error else ""

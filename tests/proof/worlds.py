@@ -31,6 +31,7 @@ _CUSTOM: dict[str, frozenset[Action]] = {
     "chief": ACTIONS_OF[Role.ADMIN],
     "deputy": ACTIONS_OF[Role.ADMIN] - {Action.DOCUMENTS_DELETE},
 }
+BUILT_IN = {role.value: sorted(ACTIONS_OF[role]) for role in Role}
 _UNREADABLE: tuple[Any, ...] = (
     {"like": [{"var": "resource.id"}, "d%"]},
     {"eq": [{"var": "principal.id"}, None]},
@@ -66,7 +67,7 @@ def tenant(random: Random) -> Tenant:
         "id": f"t-{random.getrandbits(96):x}-{new_id('x')[-8:]}",
         "default_deny": random.random() < 0.85,
         "bypass": random.random() < 0.2,
-        "roles": {role.value: sorted(ACTIONS_OF[role]) for role in Role},
+        "roles": dict(BUILT_IN),
         "users": {}, "keys": {}, "groups": {}, "corpora": {}, "documents": {}, "indexed": set(), "grants": [], "policies": [],
     }  # fmt: skip
     for name in random.sample(sorted(_CUSTOM), 2):
