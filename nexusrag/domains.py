@@ -12,6 +12,7 @@ from nexusrag.governance.authorization.domain import domain as authorization
 from nexusrag.identity.accounts.domain import domain as accounts
 from nexusrag.identity.api_keys.domain import domain as api_keys
 from nexusrag.identity.credentials.domain import domain as credentials
+from nexusrag.identity.scim.domain import domain as scim
 from nexusrag.identity.sso.domain import domain as sso
 from nexusrag.identity.tenants.domain import domain as tenants
 from nexusrag.identity.users.domain import domain as users
@@ -40,6 +41,7 @@ DOMAINS: tuple[Domain, ...] = (
     api_keys,
     accounts,
     sso,
+    scim,
     gateway,
     corpora,
     index,

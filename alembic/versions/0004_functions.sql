@@ -106,21 +106,30 @@ language sql volatile security definer set search_path = public, pg_temp as $$
     select exists (select 1 from made)
 $$;
 
--- Deletes logins with their refresh tokens, refresh tokens and invitations that ended more than p_keep ago, and counts of guesses
--- that have not grown for a day, up to p_limit of each; returns how many rows.
+-- Deletes logins with their refresh tokens, refresh tokens and invitations that ended more than p_keep ago (a day at least), and
+-- counts of guesses that have not grown for a day; invitations that ended let go of their custom role, which can then be deleted.
+-- Up to p_limit of each; returns how many rows.
 create function accounts_sweep(p_keep interval, p_limit integer) returns integer
 language sql volatile security definer set search_path = public, pg_temp as $$
-    with sessions_gone as (
+    with kept as (
+        select now() - greatest(p_keep, interval '1 day') as since
+    ), sessions_gone as (
         delete from auth_sessions where id in (
-            select id from auth_sessions where least(expires_at, revoked_at) < now() - p_keep limit p_limit for update skip locked)
+            select id from auth_sessions where least(expires_at, revoked_at) < (select since from kept) limit p_limit for update skip locked)
         returning 1
     ), tokens_gone as (
         delete from refresh_tokens where (tenant_id, id) in (
-            select tenant_id, id from refresh_tokens where expires_at < now() - p_keep limit p_limit for update skip locked)
+            select tenant_id, id from refresh_tokens where expires_at < (select since from kept) limit p_limit for update skip locked)
         returning 1
     ), invitations_gone as (
         delete from invitations where (tenant_id, id) in (
-            select tenant_id, id from invitations where least(expires_at, accepted_at, revoked_at) < now() - p_keep
+            select tenant_id, id from invitations where least(expires_at, accepted_at, revoked_at) < (select since from kept)
+            limit p_limit for update skip locked)
+        returning 1
+    ), roles_let_go as (
+        update invitations set custom_role_id = null where (tenant_id, id) in (
+            select tenant_id, id from invitations where custom_role_id is not null
+            and least(expires_at, accepted_at, revoked_at) between (select since from kept) and now()
             limit p_limit for update skip locked)
         returning 1
     ), attempts_gone as (
@@ -129,7 +138,7 @@ language sql volatile security definer set search_path = public, pg_temp as $$
         returning 1
     )
     select ((select count(*) from sessions_gone) + (select count(*) from tokens_gone) + (select count(*) from invitations_gone)
-            + (select count(*) from attempts_gone))::integer
+            + (select count(*) from roles_let_go) + (select count(*) from attempts_gone))::integer
 $$;
 
 -- Tenant of an identity provider: a login begins before anybody is known. Also the plan, which must allow single sign-on.

@@ -33,6 +33,9 @@ create unique index users_user_name on users (tenant_id, lower(user_name)) where
 create unique index users_password_email on users (tenant_id, lower(email)) where password_hash is not null and deleted_at is null;
 create index users_login on users (lower(email)) where password_hash is not null and deleted_at is null;
 create index users_external_id on users (tenant_id, external_id) where external_id is not null;
+-- The name that a provisioning client knows a person by: of whom it has not named yet, their address.
+create index users_shown_name on users (tenant_id, lower(coalesce(user_name, email, external_subject)))
+    where deleted_at is null and not service;
 
 -- `replaced_by`: the key that a rotation put in its place; the old one works until its expiry, which the rotation brought forward.
 alter table api_keys

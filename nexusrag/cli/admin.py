@@ -12,6 +12,7 @@ import asyncpg
 
 from nexusrag.embedded.environment import attach
 from nexusrag.identity.api_keys import provision
+from nexusrag.identity.tenants.provision import list_tenants
 from nexusrag.infra.urls import connect_arguments
 from nexusrag.kernel.ids import is_client_id
 from nexusrag.knowledge.corpora.provision import ensure_corpus
@@ -47,16 +48,18 @@ def create_key(home: Path | None, tenant: str, role: str, name: str, *, as_json:
     show(made, as_json, f"key_id    {made['key_id']}\ntenant    {made['tenant_id']}\nrole      {made['role']}\napi_key   {made['api_key']}")
 
 
-def list_keys(home: Path | None, tenant: str, *, inactive_only: bool, as_json: bool) -> None:
-    """Print a tenant's keys."""
+def list_keys(home: Path | None, tenant: str | None, *, inactive_only: bool, as_json: bool) -> None:
+    """Print the keys of one tenant, or of all."""
 
     async def act(connection: "asyncpg.Connection[Any]", settings: Settings) -> list[dict[str, Any]]:
         days = settings.auth.auth_api_key_inactive_days if inactive_only else None
-        return await provision.list_keys(connection, tenant, inactive_days=days)
+        owners = [tenant] if tenant else [one["id"] for one in await list_tenants(connection)]
+        return [{"tenant_id": owner, **key} for owner in owners for key in await provision.list_keys(connection, owner, inactive_days=days)]
 
     found = act_on(home, act)
     lines = [
-        f"{key['key_id']}  {key['key_prefix']}…  {key['role']:<7} {'revoked' if key['revoked_at'] else 'active':<8} {key['name'] or ''}"
+        f"{key['key_id']}  {key['key_prefix']}…  {key['tenant_id']}  {key['role']:<7} "
+        f"{'revoked' if key['revoked_at'] else 'active':<8} {key['name'] or ''}"
         for key in found
     ]
     show({"items": found}, as_json, "\n".join(lines) or "No keys.")

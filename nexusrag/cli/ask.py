@@ -7,23 +7,22 @@ from typing import Any
 
 from rich.console import Console
 
-from nexusrag.cli.client import Client, ClientError, key_of
+from nexusrag.cli.client import Client, ClientError, client_of
 from nexusrag.kernel.ids import new_id
-from nexusrag.settings import load
 
 
-def run(home: Path | None, question: str, corpus: str, url: str, key: str | None) -> int:
+def run(home: Path | None, question: str, corpus: str, url: str | None, key: str | None) -> int:
     """0 when an answer came."""
     console = Console()
     try:
-        return asyncio.run(_main(console, url, key_of(load(home).home, key), question, corpus))
+        return asyncio.run(_main(console, client_of(home, url, key), question, corpus))
     except ClientError as error:
         console.print(f"[red]{error}[/red]")
         return 1
 
 
-async def _main(console: Console, url: str, key: str, question: str, corpus: str) -> int:
-    async with Client(url, key) as client:
+async def _main(console: Console, api: Client, question: str, corpus: str) -> int:
+    async with api as client:
         return 0 if await show_answer(console, client, question, corpus) else 1
 
 

@@ -9,7 +9,8 @@ from typing import Any, Self
 
 import aiohttp
 
-from nexusrag.settings import SettingsError
+from nexusrag.settings import SettingsError, load
+from nexusrag.settings.web import WebSettings
 
 
 class ClientError(Exception):
@@ -20,7 +21,7 @@ class Client:
     """Speaks to one API with one key."""
 
     def __init__(self, url: str, key: str) -> None:
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {key}"}
 
     async def __aenter__(self) -> Self:
@@ -34,10 +35,10 @@ class Client:
     async def call(self, method: str, path: str, **options: Any) -> Any:
         """`data` of the answer. Raises ClientError with the API's own message."""
         try:
-            async with self._session.request(method, self._url + path, **options) as answer:
+            async with self._session.request(method, self.url + path, **options) as answer:
                 return await _data(answer)
-        except aiohttp.ClientConnectionError as error:
-            raise ClientError(f"The API at {self._url} does not answer; is `nexusrag up` running?") from error
+        except aiohttp.ClientError as error:
+            raise self._unanswered(error) from error
 
     async def upload(self, corpus: str, path: Path, document_id: str) -> Any:
         """Send a file, replacing the document with this id."""
@@ -53,27 +54,56 @@ class Client:
     async def events(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[tuple[str, dict[str, Any]]]]:
         """The events of a run as (type, data)."""
         try:
-            async with self._session.post(self._url + "/v1/run", json=body) as answer:
+            async with self._session.post(self.url + "/v1/run", json=body) as answer:
                 if answer.status != 200:
                     await _data(answer)
                 yield _events(answer)
-        except aiohttp.ClientConnectionError as error:
-            raise ClientError(f"The API at {self._url} does not answer; is `nexusrag up` running?") from error
+        except aiohttp.ClientError as error:
+            raise self._unanswered(error) from error
+
+    def _unanswered(self, error: aiohttp.ClientError) -> ClientError:
+        if isinstance(error, aiohttp.ClientPayloadError):
+            return ClientError(f"The API at {self.url} went away in the middle of its answer.")
+        return ClientError(f"The API at {self.url} does not answer; is `nexusrag up` running?")
+
+
+def client_of(home: Path | None, url: str | None, key: str | None) -> Client:
+    """A client of the given API, else of the one that `up` serves this home by. Raises SettingsError without a key."""
+    settings = load(home)
+    return Client(url or _kept(address_file(settings.home)) or address(settings.web), key_of(settings.home, key))
+
+
+def address(web: WebSettings) -> str:
+    """Where the API of these settings is reached from this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(web.api_host, web.api_host)  # noqa: S104 - what listens everywhere is asked here
+    return f"http://[{host}]:{web.api_port}" if ":" in host else f"http://{host}:{web.api_port}"
+
+
+def address_file(home: Path) -> Path:
+    """Where `up` says at which address it serves, as long as it does."""
+    return home / "run" / "address"
 
 
 def key_of(home: Path, key: str | None) -> str:
     """The given key, else the one that `up` keeps in the home."""
     if key:
         return key
-    try:
-        return key_file(home).read_text().strip()
-    except OSError as error:
-        raise SettingsError(["--key: not given, and `nexusrag up` has made none here; pass one or set NEXUSRAG_API_KEY"]) from error
+    kept = _kept(key_file(home))
+    if kept is None:
+        raise SettingsError(["--key: not given, and `nexusrag up` has made none here; pass one or set NEXUSRAG_API_KEY"])
+    return kept
 
 
 def key_file(home: Path) -> Path:
     """Where `up` keeps the key of the first admin, readable by its owner alone."""
     return home / "admin-key"
+
+
+def _kept(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
 
 
 async def _data(answer: aiohttp.ClientResponse) -> Any:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nexusrag.cli.client import Client, ClientError, key_of
+from nexusrag.cli.client import Client, ClientError, client_of
 from nexusrag.cli.ingest import send
-from nexusrag.settings import load
 
 CORPUS = "c1"
 TENANT = "t1"
@@ -30,12 +29,12 @@ async def ensure(client: Client) -> int:
     return len(outcomes)
 
 
-def seed(home: Path | None, url: str, key: str | None) -> int:
+def seed(home: Path | None, url: str | None, key: str | None) -> int:
     """The demo through a running API."""
     console = Console()
 
     async def main() -> int:
-        async with Client(url, key_of(load(home).home, key)) as client:
+        async with client_of(home, url, key) as client:
             return await ensure(client)
 
     try:

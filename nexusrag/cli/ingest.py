@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from nexusrag.cli.client import Client, ClientError, key_of
-from nexusrag.settings import load
+from nexusrag.cli.client import Client, ClientError, client_of
 
 _AT_ONCE = 4
 _POLL_S = 0.2
@@ -27,7 +26,7 @@ class Outcome:
     reason: str | None
 
 
-def run(home: Path | None, paths: Sequence[Path], corpus: str, url: str, key: str | None) -> int:
+def run(home: Path | None, paths: Sequence[Path], corpus: str, url: str | None, key: str | None) -> int:
     """0 when every file is searchable."""
     console = Console()
     files = sorted({file for path in paths for file in _files(path)})
@@ -35,7 +34,7 @@ def run(home: Path | None, paths: Sequence[Path], corpus: str, url: str, key: st
         console.print("No files there.")
         return 1
     try:
-        outcomes = asyncio.run(_main(console, url, key_of(load(home).home, key), files, corpus))
+        outcomes = asyncio.run(_main(console, client_of(home, url, key), files, corpus))
     except ClientError as error:
         console.print(f"[red]{error}[/red]")
         return 1
@@ -55,6 +54,8 @@ async def send(client: Client, path: Path, corpus: str, document_id: str | None 
             await asyncio.sleep(_POLL_S)
     except ClientError as error:
         return Outcome(path, None, str(error))
+    except OSError as error:  # gone meanwhile, or another's
+        return Outcome(path, None, f"It cannot be read: {error.strerror}.")
 
 
 async def _upload(client: Client, path: Path, corpus: str, document_id: str) -> dict[str, str]:
@@ -70,10 +71,10 @@ async def _upload(client: Client, path: Path, corpus: str, document_id: str) -> 
     raise AssertionError("unreachable")
 
 
-async def _main(console: Console, url: str, key: str, files: Sequence[Path], corpus: str) -> list[Outcome]:
+async def _main(console: Console, api: Client, files: Sequence[Path], corpus: str) -> list[Outcome]:
     places = asyncio.Semaphore(_AT_ONCE)
     columns = (TextColumn("ingesting"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[name]}"))
-    async with Client(url, key) as client:
+    async with api as client:
         await client.call("GET", f"/v1/corpora/{corpus}")
         with Progress(*columns, console=console) as progress:
             task = progress.add_task("ingesting", total=len(files), name="")

@@ -23,19 +23,21 @@ app.add_typer(plans, name="plans")
 
 Home = Annotated[Path | None, typer.Option("--home", help="Directory of the installation.  [default: ./var]", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Url = Annotated[str, typer.Option("--url", envvar="NEXUSRAG_URL", help="Address of the API.")]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", envvar="NEXUSRAG_URL", help="Address of the API.  [default: where `up` serves this home]", show_default=False),
+]
 Key = Annotated[
     str | None, typer.Option("--key", envvar="NEXUSRAG_API_KEY", help="API key.  [default: the one that `up` made]", show_default=False)
 ]
 Corpus = Annotated[str, typer.Option("--corpus", help="Corpus to use.")]
 Tenant = Annotated[str, typer.Option("--tenant", help="Tenant.")]
-_URL = "http://127.0.0.1:8000"
 
 
 @app.command()
 def up(
     home: Home = None,
-    port: Annotated[int, typer.Option(help="Port of the API.")] = 8000,
+    port: Annotated[int | None, typer.Option(help="Port of the API.  [default: API_PORT, 8000]", show_default=False)] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
     no_demo: Annotated[bool, typer.Option("--no-demo", help="Leave out the demo corpus and its question.")] = False,
     once: Annotated[bool, typer.Option("--once", help="Stop after the demo's answer.")] = False,
@@ -94,12 +96,12 @@ def keys_create(
 
 @keys.command("list")
 def keys_list(
-    tenant: Annotated[str, typer.Option(help="Tenant.")],
+    tenant: Annotated[str | None, typer.Option(help="Its keys alone; needed where DATABASE_MIGRATION_URL is not set.")] = None,
     home: Home = None,
     inactive_only: Annotated[bool, typer.Option("--inactive-only", help="Only keys not used for AUTH_API_KEY_INACTIVE_DAYS.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List a tenant's keys, without secrets."""
+    """List keys, without secrets."""
     from nexusrag.cli import admin
 
     admin.list_keys(home, tenant, inactive_only=inactive_only, as_json=as_json)
@@ -256,7 +258,7 @@ def ingest(
     paths: Annotated[list[Path], typer.Argument(exists=True, help="Files and folders.")],
     corpus: Corpus,
     home: Home = None,
-    url: Url = _URL,
+    url: Url = None,
     key: Key = None,
 ) -> None:
     """Put files into a corpus and wait until each is searchable, or say why not. Ingesting a file again replaces it."""
@@ -266,7 +268,7 @@ def ingest(
 
 
 @app.command()
-def ask(question: str, corpus: Corpus, home: Home = None, url: Url = _URL, key: Key = None) -> None:
+def ask(question: str, corpus: Corpus, home: Home = None, url: Url = None, key: Key = None) -> None:
     """Ask a question of a corpus; prints the answer as it comes, then the citations."""
     from nexusrag.cli import ask as command
 
@@ -288,7 +290,7 @@ def smoke(
 
 
 @app.command()
-def seed(home: Home = None, url: Url = _URL, key: Key = None) -> None:
+def seed(home: Home = None, url: Url = None, key: Key = None) -> None:
     """Make the demo corpus c1 with its documents, through the running API; nothing to do when it is there."""
     from nexusrag.cli import demo
 

@@ -13,9 +13,10 @@ from rich.console import Console
 
 from nexusrag.cli import demo
 from nexusrag.cli.ask import show_answer
-from nexusrag.cli.client import Client, ClientError, key_file
+from nexusrag.cli.client import Client, ClientError, address, address_file, key_file
 from nexusrag.cli.supervise import Child, Event, Supervisor
 from nexusrag.embedded.environment import EmbeddedEnvironment, prepare
+from nexusrag.embedded.home import write_atomic
 from nexusrag.identity.api_keys import provision
 from nexusrag.infra.urls import connect_arguments
 from nexusrag.settings import Settings, SettingsError, load
@@ -29,21 +30,21 @@ _INDEX_EVERY_S = 60
 class _Wish:
     """What was asked for on the command line."""
 
-    port: int
     workers: int
     demo: bool
     once: bool
 
 
-def run(home: Path | None, *, port: int, workers: int, demo: bool, once: bool) -> int:
+def run(home: Path | None, *, port: int | None, workers: int, demo: bool, once: bool) -> int:
     """0 after a stop that was asked for."""
     console = Console()
     settings = load(home)
-    settings = settings.model_copy(update={"web": WebSettings.model_validate({**settings.web.model_dump(), "api_port": port})})
+    if port is not None:
+        settings = settings.model_copy(update={"web": WebSettings.model_validate({**settings.web.model_dump(), "api_port": port})})
     console.print(f"NexusRAG, everything on this machine, in {settings.home} (for one machine: see docs/guides for more)", highlight=False)
     with prepare(settings, report=lambda line: console.print(f"  {line}", highlight=False)) as environment:
         _check_port(settings.web)  # only now: a second `up` on this home has been refused for what it is
-        return asyncio.run(_main(console, environment, _Wish(port, workers, demo or once, once)))
+        return asyncio.run(_main(console, environment, _Wish(workers, demo or once, once)))
 
 
 async def _main(console: Console, environment: EmbeddedEnvironment, wish: _Wish) -> int:
@@ -57,11 +58,13 @@ async def _main(console: Console, environment: EmbeddedEnvironment, wish: _Wish)
     supervisor = Supervisor(_children(environment, wish), heal=environment.revive, on_event=lambda event: _tell(console, event))
     serving = asyncio.create_task(supervisor.run())
     indexing = asyncio.create_task(_keep_indexed(console, owner))
-    url = f"http://127.0.0.1:{wish.port}"
+    url, told = address(settings.web), address_file(settings.home)
     try:
         async with Client(url, key) as client:
             with console.status("starting the API"):
                 await _wait_until_up(client, serving)
+            told.parent.mkdir(mode=0o700, exist_ok=True)  # with servers of one's own nobody else has made it
+            write_atomic(told, url + "\n")
             if wish.demo:
                 await _demonstrate(console, client)
         if not wish.once:
@@ -72,6 +75,7 @@ async def _main(console: Console, environment: EmbeddedEnvironment, wish: _Wish)
         console.print(f"[red]{error}[/red] (logs: {settings.home / 'logs'})")
         return 1
     finally:
+        told.unlink(missing_ok=True)
         indexing.cancel()
         supervisor.request_stop()
         await serving
@@ -105,7 +109,7 @@ def _check_port(web: WebSettings) -> None:
 def _children(environment: EmbeddedEnvironment, wish: _Wish) -> list[Child]:
     settings = environment.settings
     # The environment is passed on: whatever else the operator set is meant for the children.
-    env = {**os.environ, **environment.variables(), "API_PORT": str(wish.port)}
+    env = {**os.environ, **environment.variables(), "API_PORT": str(settings.web.api_port)}
     logs = settings.home / "logs"
     logs.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = (sys.executable, "-m", "nexusrag.cli.main")

@@ -27,7 +27,7 @@ from nexusrag.settings.stores import StoreSettings
 log = structlog.get_logger(__name__)
 
 APP_ROLE = "nexusrag_app"
-_PATIENCE_S = 10  # longest wait for a connection
+_PATIENCE_S = 10  # longest wait for a transaction to begin
 # What a lost connection, a restarting or a full server raises.
 UNREACHABLE = (
     asyncpg.PostgresConnectionError,
@@ -154,7 +154,8 @@ class Database:
     @asynccontextmanager
     async def _transaction(self, tenant_id: str | None, options: Mapping[str, str]) -> AsyncIterator[Work]:
         try:
-            connection = await self._begin(tenant_id, options)
+            async with asyncio.timeout(_PATIENCE_S):  # a server that hangs answers nothing, and ends nothing
+                connection = await self._begin(tenant_id, options)
         except (TimeoutError, PoolTimeoutError, DBAPIError, *UNREACHABLE) as error:
             raise _away(error) from error
         work = Work(tenant_id, connection, await _driver(connection), self.tenant_criterion)

@@ -56,7 +56,7 @@ class PermanentFailure(Exception):
 
 @dataclass(slots=True)
 class Job:
-    """One claimed job. `args` hold ids, never content."""
+    """One claimed job. `args` hold ids, parameters and names of files, never text of documents."""
 
     id: str
     tenant_id: str

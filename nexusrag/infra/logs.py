@@ -9,6 +9,8 @@ from typing import Any
 import orjson
 import structlog
 
+from nexusrag.kernel import clock
+
 _SECRET = (
     "api_key",
     "authorization",
@@ -54,6 +56,8 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [_Bridge()]
     root.setLevel(max(logging.WARNING, getattr(logging, level)))
+    # It warns of each request that it cannot read: whoever sends those must not fill the disk.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 
 def _exception(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -79,6 +83,7 @@ class _Bridge(logging.Handler):
         line = {
             "event": "library.log",
             "level": record.levelname.lower(),
+            "timestamp": clock.iso(clock.now()),
             "logger": record.name,
             "template": str(record.msg)[:200],
         }

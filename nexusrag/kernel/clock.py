@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime
 
+_FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+
 
 def now() -> datetime:
     """The current time, aware, in UTC."""
@@ -16,6 +18,11 @@ def iso(moment: datetime | None) -> str | None:
 def seconds(moment: datetime | None) -> str | None:
     """The same to the second, in one fixed form that sorts by time."""
     return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def within_calendar(moment: datetime) -> datetime:
+    """The aware moment in UTC. At its ends the calendar cannot be counted with, and the driver takes them for infinity: a day less."""
+    return min(max(moment, _FIRST), _LAST).astimezone(UTC)
 
 
 def parse(text: str) -> datetime:

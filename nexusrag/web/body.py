@@ -17,6 +17,7 @@ MAX_DEPTH = 32
 MAX_NODES = 100_000
 _MAX_INT = 2**63 - 1
 _FORM_OVERHEAD = 64 * 1024
+_STALL_S = 10.0
 
 
 class _Refused(ValueError):
@@ -25,18 +26,11 @@ class _Refused(ValueError):
 
 async def read_limited(request: Request, limit: int) -> bytes:
     """The body, or PAYLOAD_TOO_LARGE as soon as more than `limit` bytes were announced or seen."""
-    _check_announced(request, limit)
-    pieces: list[bytes] = []
-    seen = 0
+    _bound(request, limit)
     try:
-        async for piece in request.stream():
-            seen += len(piece)
-            if seen > limit:
-                raise _too_large(limit)
-            pieces.append(piece)
+        return b"".join([piece async for piece in request.stream()])
     except ClientDisconnect as error:
-        raise ApiError(ErrorCode.BAD_REQUEST, "The body ended before it was complete.") from error
-    return b"".join(pieces)
+        raise _cut_off() from error
 
 
 def parse_json(raw: bytes) -> Any:
@@ -84,8 +78,7 @@ async def read_form(request: Request, limit: int) -> tuple[dict[str, Any], bytes
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "Send the file as multipart/form-data.")
     _refuse_encoding(request)
-    _check_announced(request, limit + _FORM_OVERHEAD)
-    _limit_stream(request, limit + _FORM_OVERHEAD)
+    _bound(request, limit + _FORM_OVERHEAD)
     try:
         # Not request.form(): inside an application that answers a faulty form with an exception of the framework's own.
         parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=20, max_part_size=64 * 1024)
@@ -95,7 +88,7 @@ async def read_form(request: Request, limit: int) -> tuple[dict[str, Any], bytes
     except UnicodeError as error:  # from a `charset` that is none
         raise ApiError(ErrorCode.BAD_REQUEST, "The form cannot be read: leave `charset` out, or send utf-8.") from error
     except ClientDisconnect as error:
-        raise ApiError(ErrorCode.BAD_REQUEST, "The body ended before it was complete.") from error
+        raise _cut_off() from error
     except OSError as error:
         message = "The disk for incoming files is full or cannot be written. Free some space and try again."
         raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, message) from error
@@ -137,26 +130,33 @@ def _check_text(value: str) -> None:
         raise _invalid(str(error)) from error
 
 
-def _limit_stream(request: Request, limit: int) -> None:
+def _bound(request: Request, limit: int) -> None:
+    """Refuse a body as soon as more than `limit` bytes of it were announced or seen, or nothing of it comes for `_STALL_S` seconds."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:19]) > limit:
+        raise _too_large(limit)
     receive = request._receive
     seen = 0
 
-    async def counted() -> Any:
+    async def bounded() -> Any:
         nonlocal seen
-        message = await receive()
+        try:
+            async with asyncio.timeout(_STALL_S):
+                message = await receive()
+        except TimeoutError as error:
+            raise _cut_off() from error
         if message["type"] == "http.request":
             seen += len(message.get("body", b""))
             if seen > limit:
                 raise _too_large(limit)
         return message
 
-    request._receive = counted
+    request._receive = bounded
 
 
-def _check_announced(request: Request, limit: int) -> None:
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced[:19]) > limit:
-        raise _too_large(limit)
+def _cut_off() -> ApiError:
+    # Connection: close, because the rest may come after all, and is no request.
+    return ApiError(ErrorCode.BAD_REQUEST, "The body ended before it was complete.", headers={"Connection": "close"})
 
 
 def _too_large(limit: int) -> ApiError:

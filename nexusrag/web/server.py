@@ -1,4 +1,4 @@
-"""uvicorn as we run it: httptools (strict about framing), uvloop, and the connection at hand for cutting off stalled readers."""
+"""uvicorn as we run it: httptools (strict about framing), bounded heads, and the connection at hand for cutting off stalled readers."""
 
 import asyncio
 import signal
@@ -13,13 +13,55 @@ from nexusrag.infra.loop import new_loop
 from nexusrag.settings import Settings
 from nexusrag.web.sse import TRANSPORT_KEY
 
+# The head of a request is its first line and its headers.
+_HEAD_BYTES = 64 * 1024
+_HEAD_LINES = 100
+_HEAD_WITHIN_S = 10.0
+
 
 class Protocol(HttpToolsProtocol):
-    """Puts the transport into the scope of each request."""
+    """Puts the transport into the scope of each request; a head that is too large, ambiguous or too slow ends the connection."""
+
+    _head_bytes = 0
+    _head_due: asyncio.TimerHandle | None = None  # while a head is awaited
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_over()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        awaited = self._head_due
+        super().data_received(data)
+        if awaited is not None and self._head_due is awaited:  # all of it was head, and perhaps of one line that the parser still keeps
+            self._head_bytes += len(data)
+            if self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("The head of the request is too large.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope[TRANSPORT_KEY] = self.transport  # type: ignore[literal-required]  # a key of ours
+        self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._head_over()
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if size > _HEAD_BYTES or len(self.headers) > _HEAD_LINES or hosts > 1:
+            raise ValueError("not a head that is answered")  # the parser ends in it, which is a 400
+        super().on_headers_complete()
+
+    def _await_head(self) -> None:
+        self._head_over()
+        self._head_due = self.loop.call_later(_HEAD_WITHIN_S, self.transport.close)
+
+    def _head_over(self) -> None:
+        if self._head_due is not None:
+            self._head_due.cancel()
+        self._head_due, self._head_bytes = None, 0
 
 
 class Server(uvicorn.Server):

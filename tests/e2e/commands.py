@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,11 +48,11 @@ class Home:
         self.path = directory / "home"
         self.outside = directory  # where commands are typed: no .env stands there
 
-    async def run(self, *arguments: str, within_s: float = 100, **env: str) -> Done:
+    async def run(self, *arguments: str, within_s: float = 100, command: Sequence[str] = COMMAND, **env: str) -> Done:
         """`nexusrag <arguments> --home …`, to its end."""
         ended = await asyncio.to_thread(
             subprocess.run,
-            [*COMMAND, *arguments, "--home", str(self.path)],
+            [*command, *arguments, "--home", str(self.path)],
             env=plain_environment(**{"COLUMNS": _COLUMNS, **env}),
             cwd=self.outside,
             stdin=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 import re
 import secrets
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from reportlab.pdfgen import canvas  # type: ignore[import-untyped]
 
 from nexusrag.cli.demo import QUESTION
 from nexusrag.embedded.postgres import EmbeddedPostgres
+from nexusrag.infra.migrate import head
 from nexusrag.settings.stores import StoreSettings
 from tests.e2e.commands import Done, Home, Up, new_home
 from tests.support.api import Person, error_of
@@ -22,6 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 EMBEDDING_PROCESS = "nexusrag.providers.embeddings.local.server"
 CITED = re.compile(r"\[1\] (\S+), (?:page (\d+), )?characters \d+–\d+, score \d\.\d\d")
 CORPUS = "lighthouse"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +105,9 @@ async def test_a_second_up_on_the_same_home_is_refused(up: Up, admin: Person) ->
 async def test_a_port_that_is_taken_is_told_at_once(up: Up) -> None:
     port = up.url.rpartition(":")[2]
     with new_home() as other:
-        refused = await other.run("up", "--port", port, "--no-demo")
-        assert refused.code == 2
-        assert refused.errors == f"--port: 127.0.0.1:{port} cannot be listened on (Address already in use); choose another.\n"
+        for refused in (await other.run("up", "--port", port, "--no-demo"), await other.run("up", "--no-demo", API_PORT=port)):
+            assert refused.code == 2
+            assert refused.errors == f"--port: 127.0.0.1:{port} cannot be listened on (Address already in use); choose another.\n"
         assert other.processes() == {}
 
 
@@ -135,6 +138,8 @@ async def test_a_key_is_made_listed_and_revoked_beside_a_running_up(up: Up) -> N
         assert error_of(await client.get("/v1/corpora")) == ("AUTH_REVOKED_KEY", 401)
     listed = await up.home.run("keys", "list", "--tenant", "t2", "--json")
     assert [item["revoked_at"] is None for item in listed.json["items"]] == [False]
+    everyones = await up.home.run("keys", "list", "--json")
+    assert {"t1", "t2"} <= {item["tenant_id"] for item in everyones.json["items"]}
 
 
 async def test_the_applications_login_revokes_a_key_of_a_tenant_that_is_named(up: Up) -> None:
@@ -253,6 +258,25 @@ async def test_a_key_is_rotated_beside_a_running_up(up: Up) -> None:
     assert (await up.home.run("keys", "list", "--tenant", "t8", "--inactive-only")).output == "No keys.\n"
 
 
+async def test_the_scripts_of_earlier_releases_do_what_the_commands_do(up: Up) -> None:
+    async def script(name: str, *arguments: str) -> Done:
+        return await up.home.run(*arguments, command=(sys.executable, str(SCRIPTS / f"{name}.py")))
+
+    made = await script("create_api_key", "--tenant", "t3", "--role", "reader", "--name", "old hand", "--json")
+    assert (made.code, made.json["tenant_id"]) == (0, "t3"), made.errors
+    assert made.json["key_id"] in (await script("list_api_keys", "--tenant", "t3")).output
+    assert (await script("revoke_api_key", made.json["key_id"])).output == "Revoked.\n"
+    assert (await script("seed_demo")).output == "already seeded\n"
+    smoke = await script("provider_smoke", "--tenant", "t1", "--corpus", "c1", "--query", "How fast is a rollback?")
+    assert "passages, exact, complete" in smoke.output, smoke.errors
+
+
+async def test_migrating_beside_a_running_up_changes_nothing(up: Up, admin: Person) -> None:
+    done = await up.home.run("migrate")
+    assert (done.code, done.output) == (0, f"The database is at revision {head()}.\n"), done.errors
+    assert (await admin.get("/v1/corpora")).status_code == 200
+
+
 async def test_a_corpus_is_made_once(up: Up, admin: Person) -> None:
     arguments = ("corpora", "create", "--tenant", "t1", "--id", "twice", "--name", "Twice", "--json")
     made, again = await up.home.run(*arguments), await up.home.run(*arguments)
@@ -272,7 +296,7 @@ async def corpus(up: Up) -> str:
 
 
 async def test_a_folder_is_ingested_and_what_failed_is_told(up: Up, admin: Person, corpus: str, folder: Path) -> None:
-    arguments = ("ingest", str(folder), "--corpus", corpus, "--url", up.url)
+    arguments = ("ingest", str(folder), "--corpus", corpus)
     done = await up.home.run(*arguments)
     assert done.code == 1, done.errors
     assert "2 of 3 files are searchable, 2 chunks." in done.output
@@ -311,8 +335,8 @@ async def of(person: Person, corpus: str) -> list[dict[str, str]]:
 
 async def test_questions_get_answers_with_the_place_they_come_from(up: Up, corpus: str, folder: Path) -> None:
     (folder / "broken.pdf").unlink()
-    assert (await up.home.run("ingest", str(folder / "keeper.md"), str(folder / "horn.pdf"), "--corpus", corpus, "--url", up.url)).code == 0
-    asked = await up.home.run("ask", "Who built the fog horn?", "--corpus", corpus, "--url", up.url)
+    assert (await up.home.run("ingest", str(folder / "keeper.md"), str(folder / "horn.pdf"), "--corpus", corpus)).code == 0
+    asked = await up.home.run("ask", "Who built the fog horn?", "--corpus", corpus)
     assert asked.code == 0, asked.errors
     answer = asked.output.splitlines()[0]
     assert "Tobias Lund" in answer
@@ -373,6 +397,7 @@ async def test_ctrl_c_stops_everything(up: Up) -> None:
     ):
         assert any(part in line for line in there), part
     assert await up.stop(signal.SIGINT) == 0, up.output
+    assert not (up.home.path / "run" / "address").exists()
     left = [line for line in up.home.processes().values() if EMBEDDING_PROCESS not in line]
     assert left == []
 

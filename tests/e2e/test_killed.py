@@ -125,7 +125,8 @@ async def test_a_killed_up_loses_nothing_that_was_accepted(home: Home) -> None:
     assert unfinished, "the kill came too late to show anything"
     print(f"\n{len(unfinished)} of {UPLOADS} accepted documents were not done when `up` was killed")
 
-    async with home.up("--no-demo") as again:
+    async with home.up("--no-demo", "--workers", "2") as again:
+        assert sum("nexusrag.cli.main worker" in line for line in home.processes().values()) == 2
         await check(again, key, corpus, accepted)
         assert await again.stop() == 0
 

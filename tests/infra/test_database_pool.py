@@ -157,6 +157,27 @@ async def test_a_database_that_is_away_is_said_to_be_away(servers: Servers) -> N
             await database.close()
 
 
+async def test_a_database_that_hangs_is_given_up(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nexusrag.infra.database._PATIENCE_S", 0.3)
+    async with database_proxy(servers) as (proxy, url):
+        database = Database(servers.with_env(DATABASE_URL=url).stores, pool_size=1)
+
+        async def look() -> None:
+            async with database.work("tenant-a"):
+                pass
+
+        try:
+            await look()
+            proxy.answering.clear()
+            async with asyncio.timeout(10):
+                outcomes = await asyncio.gather(*(look() for _ in range(3)), return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [ApiError] * 3
+            proxy.answering.set()
+            await look()
+        finally:
+            await database.close()
+
+
 async def test_those_who_wait_for_a_connection_that_cannot_be_made_are_told_at_once(servers: Servers) -> None:
     async with database_proxy(servers) as (proxy, url):
         database = Database(servers.with_env(DATABASE_URL=url).stores, pool_size=2)

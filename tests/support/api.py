@@ -166,6 +166,12 @@ class Api:
         self._clients.append(client)
         return client
 
+    def client(self, credential: str, below: str = "") -> httpx.AsyncClient:
+        """A client with another kind of credential, for what stands below a path."""
+        client = http(self.base_url + below, credential)
+        self._clients.append(client)
+        return client
+
     async def close(self) -> None:
         for client in self._clients:
             await client.aclose()

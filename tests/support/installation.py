@@ -84,7 +84,7 @@ class Servers:
 async def serving(settings: Settings) -> AsyncIterator[tuple[FastAPI, str]]:
     """The API on a free port of the loopback interface; yields the application and its base URL."""
     app = create_app(settings)
-    listening = socket.socket()
+    listening = socket.socket(proto=socket.IPPROTO_TCP)  # by which asyncio knows to send small packets at once
     listening.bind(("127.0.0.1", 0))
     server = Server(app, settings)
     task = asyncio.create_task(server.serve(sockets=[listening]))

@@ -150,6 +150,8 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.refusing = False
+        self.answering = asyncio.Event()  # while it is not set, answers are held back
+        self.answering.set()
         # Called with each piece that a client sends; True: pass it on, and cut the connection instead of passing the answer back.
         self.cut_after: Callable[[bytes], bool] = lambda _: False
 
@@ -190,6 +192,8 @@ class Proxy:
                     silenced.set()
                 elif not upward and silenced.is_set():
                     break
+                if not upward:
+                    await self.answering.wait()
                 sink.write(piece)
                 await sink.drain()
         except ConnectionError:

@@ -74,6 +74,26 @@ async def test_a_file_may_have_the_limit_and_not_a_byte_more(small: Api) -> None
     assert [one["filename"] for one in (await editor.get("/v1/documents")).json()["data"]] == ["full.txt"]
 
 
+@pytest.mark.parametrize(
+    ("path", "content_type", "begun"),
+    [
+        ("/v1/corpora", "application/json", b"{"),
+        (
+            "/v1/documents",
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nhal',
+        ),
+    ],
+)
+async def test_a_body_that_stops_coming_is_not_waited_for(
+    small: Api, monkeypatch: pytest.MonkeyPatch, path: str, content_type: str, begun: bytes
+) -> None:
+    monkeypatch.setattr("nexusrag.web.body._STALL_S", 0.2)
+    editor = await small.person("editor")
+    answer = await send_raw(small.base_url, head(path, editor.key, f"Content-Type: {content_type}", "Content-Length: 1000") + begun)
+    assert (answer.status, answer.code, answer.headers["connection"]) == (400, "BAD_REQUEST", "close")
+
+
 async def test_an_encoded_body_is_refused_and_never_unpacked(small: Api) -> None:
     editor = await small.person("editor")
     corpus = await editor.corpus()

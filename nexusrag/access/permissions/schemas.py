@@ -1,11 +1,11 @@
 """What goes over the wire about permissions."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from nexusrag.kernel import clock
+from nexusrag.web.times import Time
 
 _Granted = Literal["read", "write", "delete", "reindex", "owner"]
 
@@ -17,7 +17,7 @@ class GrantIn(BaseModel):
     principal_type: Literal["user", "api_key", "group", "role"]
     principal_id: Annotated[str, Field(min_length=1, max_length=128)]
     permission: _Granted
-    expires_at: datetime | None = None
+    expires_at: Time | None = None
 
 
 class GrantsIn(BaseModel):

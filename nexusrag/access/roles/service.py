@@ -9,7 +9,7 @@ from nexusrag.access.roles.models import CustomRole
 from nexusrag.access.roles.schemas import ActionOut, RoleDefinition, RoleOut, RolePatch
 from nexusrag.infra.changes import TENANT
 from nexusrag.kernel import clock
-from nexusrag.kernel.actions import ACTIONS_OF, LEAST_ROLE, POLICY_TERMS, Action, Role, actions_named, least_role
+from nexusrag.kernel.actions import ACTIONS_OF, LEAST_ROLE, POLICY_TERMS, Action, Resource, Role, actions_named, least_role
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.settings import Settings
 from nexusrag.web.call import CallContext
@@ -52,7 +52,7 @@ async def define(call: CallContext, body: RoleDefinition) -> RoleOut:
             call.session.add(role)
     except IntegrityError as error:
         raise ApiError(ErrorCode.CONFLICT, "A role with this id exists.") from error
-    call.resource_id = role.id
+    call.about(Resource.ROLE, role.id)
     call.record(actions=role.actions)
     return RoleOut.of(role)
 

@@ -13,8 +13,7 @@ from nexusrag.web.domain import Cron, Domain
 
 @asynccontextmanager
 async def _registry(resources: Resources) -> AsyncIterator[None]:
-    # Also here, not only by the workers' cron: an installation may have slept for weeks.
-    await reaper.roll_partitions(resources)
+    await reaper.roll_partitions(resources)  # an installation may have slept for weeks
     registry = resources.put(RunRegistry, RunRegistry(resources))
     revocations = resources.put(Revocations, Revocations(resources))
     registry.start()
@@ -35,10 +34,7 @@ domain = Domain(
     routers=(routes.run_router, routes.runs_router),
     loaders={Resource.RUN: repository.load},
     describes={Resource.RUN: service.describe_run, Action.RUNS_CREATE: service.describe_asked},
-    crons=(
-        Cron(name="close abandoned runs", every_s=2, run=reaper.close_abandoned),
-        Cron(name="roll partitions", every_s=3600, run=reaper.roll_partitions),
-    ),
+    crons=(Cron(name="close abandoned runs", every_s=2, run=reaper.close_abandoned),),
     opens=(_registry,),
     drains=(_drain,),
 )

@@ -8,7 +8,7 @@ from time import monotonic
 import asyncpg
 import structlog
 
-from nexusrag.agents.runs import repository
+from nexusrag.agents.runs import reaper, repository
 from nexusrag.agents.runs.live import LiveRun
 from nexusrag.infra.bulkheads import Bulkheads
 from nexusrag.infra.changes import Changes
@@ -26,6 +26,7 @@ CANCEL = "run_cancel"
 READERS_MAX = 16  # of one run in one process: it is one person's, who has no more windows. Each costs a connection, or polls.
 _FINISH_S = 4.0  # what a stopping process gives its runs: half of the time that the server gives their connections
 _END_S = 3.0  # longest wait for ends to be written
+_ROLL_S = 3600.0
 
 
 class RunRegistry:
@@ -46,7 +47,7 @@ class RunRegistry:
         resources.get(Changes).on(CANCEL, self.cancel_asked, dropped=lambda: None)
 
     def start(self) -> None:
-        self._loops = [asyncio.create_task(self._renew()), asyncio.create_task(self._beat())]
+        self._loops = [asyncio.create_task(loop) for loop in (self._renew(), self._beat(), self._roll())]
 
     async def drain(self) -> None:
         """The process stops: runs have a few seconds to finish, then end with RUN_INTERRUPTED, and new ones at once."""
@@ -180,6 +181,15 @@ class RunRegistry:
                         live.task.cancel()
                 elif held[run_id]:
                     self.stop(live, ErrorCode.RUN_CANCELLED)
+
+    async def _roll(self) -> None:
+        # Each process by itself: without tomorrow's journal there are no runs tomorrow, whether a worker lives or not.
+        while True:
+            await asyncio.sleep(_ROLL_S)
+            try:
+                await reaper.roll_partitions(self._resources)
+            except (ApiError, asyncpg.PostgresError) as error:
+                log.warning("runs.not_rolled", error=type(error).__name__)
 
     async def _beat(self) -> None:
         pause = min(self._heartbeat_s / 4, 1.0)

@@ -3,13 +3,13 @@
 from typing import Annotated, Literal
 
 from fastapi import Query
-from pydantic import AwareDatetime
 
 from nexusrag.console.documents import service
 from nexusrag.console.documents.schemas import UiAction, UiDocuments, UiReindex
 from nexusrag.knowledge.documents.facade import Document, gates
 from nexusrag.web.call import Call, Loaded
 from nexusrag.web.router import Router
+from nexusrag.web.times import Time
 
 router = Router("ui", tag="Console")
 
@@ -23,8 +23,8 @@ async def list_documents(
     cursor: str | None = None,
     status: Literal["queued", "processing", "succeeded", "failed"] | None = None,
     corpus_id: str | None = None,
-    created_from: AwareDatetime | None = None,
-    created_to: AwareDatetime | None = None,
+    created_from: Time | None = None,
+    created_to: Time | None = None,
 ) -> UiDocuments:
     """Documents that the caller may read: searched, filtered, sorted, a page at a time, with counts by status."""
     return await service.list_documents(

@@ -90,7 +90,8 @@ async def rotate_key(
             raise ValueError(f"This key was replaced by {old['replaced_by']}; rotate that one.")
         await connection.execute(
             "insert into api_keys (tenant_id, id, user_id, name, role, custom_role_id, prefix, hash, created_by, expires_at) "
-            "select tenant_id, $3, user_id, name, role, custom_role_id, $4, $5, 'cli', now() + (expires_at - created_at) "
+            "select tenant_id, $3, user_id, name, role, custom_role_id, $4, $5, 'cli', "
+            "case when expires_at is not null then now() + least(expires_at - created_at, interval '36525 days') end "
             "from api_keys where tenant_id = $1 and id = $2",
             tenant, key_id, new, minted.prefix, keyed_hash(minted.secret, pepper),
         )  # fmt: skip

@@ -14,7 +14,8 @@ from nexusrag.web.call import CallContext
 async def load(call: CallContext, key_id: str) -> ApiKey:
     """The key of the caller's tenant, held against others until the transaction ends, or not found."""
     call.resource_id = key_id
-    statement = select(ApiKey).where(ApiKey.tenant_id == call.tenant_id, ApiKey.id == key_id).with_for_update()
+    # Not against the deletion of a role, which looks at the keys that hold it: each would wait for the other.
+    statement = select(ApiKey).where(ApiKey.tenant_id == call.tenant_id, ApiKey.id == key_id).with_for_update(key_share=True)
     key: ApiKey | None = await call.session.scalar(statement)
     if key is None:
         raise not_found("API key")

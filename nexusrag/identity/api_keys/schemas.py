@@ -3,13 +3,14 @@
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nexusrag.access.roles.facade import RoleChoice
 from nexusrag.identity.api_keys.models import ApiKey
 from nexusrag.kernel import clock
 from nexusrag.kernel.actions import Role
 from nexusrag.web.envelope import Page
+from nexusrag.web.times import Time
 
 MAX_GRACE_HOURS = 30 * 24
 _Days = Annotated[int, Field(ge=1, le=3650)]
@@ -100,7 +101,7 @@ class ApiKeyPatch(BaseModel):
     """`active` true also counts as a use, so that an inactive key is active again. `expires_at` null: it never expires."""
 
     model_config = ConfigDict(extra="forbid")
-    expires_at: AwareDatetime | None = None
+    expires_at: Time | None = None
     active: bool | None = None
     revoke: bool | None = None
     name: str | None = Field(None, min_length=1, max_length=120)

@@ -22,7 +22,7 @@ from nexusrag.identity.api_keys.schemas import (
 from nexusrag.identity.users.facade import User, find_user
 from nexusrag.infra.changes import CREDENTIAL
 from nexusrag.kernel import clock
-from nexusrag.kernel.actions import Role
+from nexusrag.kernel.actions import Resource, Role
 from nexusrag.kernel.errors import ApiError, ErrorCode, not_found
 from nexusrag.kernel.events import EventType
 from nexusrag.kernel.ids import new_id
@@ -30,6 +30,8 @@ from nexusrag.kernel.tokens import keyed_hash, mint
 from nexusrag.settings import Settings
 from nexusrag.web.call import CallContext
 from nexusrag.web.paging import newest_first
+
+_CENTURY = timedelta(days=36_525)
 
 
 async def list_all(call: CallContext, *, inactive_days: int | None, only_inactive: bool, limit: int, cursor: str | None) -> AdminApiKeyList:
@@ -72,7 +74,7 @@ async def create(call: CallContext, body: ApiKeyCreate) -> ApiKeyCreated:
     expires_at = None if days is None else clock.now() + timedelta(days=days)
     key, secret = _mint(call, user.id, body.name, wanted.role, wanted.custom_role, expires_at)
     await _demand_room(call)
-    call.resource_id = key.id
+    call.about(Resource.API_KEY, key.id)
     call.record(key_id=key.id, user_id=user.id, role=key.role, custom_role=key.custom_role_id)
     return ApiKeyCreated(**fields_of(key, await bases(call.db)), api_key=secret)
 
@@ -91,7 +93,8 @@ async def rotate(call: CallContext, old: ApiKey, body: ApiKeyRotate) -> ApiKeyRo
     held = await resolved(call.db, Role(old.role), old.custom_role_id)
     demand_within(call.principal, held.actions)
     now = clock.now()
-    life = timedelta(days=body.expires_in_days) if body.expires_in_days else old.expires_at and old.expires_at - old.created_at
+    lived = old.expires_at and min(old.expires_at - old.created_at, _CENTURY)
+    life = timedelta(days=body.expires_in_days) if body.expires_in_days else lived
     key, secret = _mint(call, old.user_id, old.name, held.role, held.custom_role, now + life if life else None)
     end_of_grace = now + timedelta(hours=body.grace_hours)
     old.replaced_by = key.id
@@ -108,7 +111,7 @@ async def change(call: CallContext, key: ApiKey, patch: ApiKeyPatch) -> AdminApi
     """Rename, switch off or on, revoke, or give another expiry or role; acts within a second.
 
     Raises CONFLICT for a revoked key that is to do more than bear another name, KEY_LIMIT_REACHED, AUTH_FORBIDDEN for a role with
-    actions that the caller lacks.
+    actions that the caller lacks, and for reviving or prolonging a key that has such.
     """
     await repository.lock(call.db)
     if patch.revoke:
@@ -123,6 +126,8 @@ async def change(call: CallContext, key: ApiKey, patch: ApiKeyPatch) -> AdminApi
         wanted = await resolved(call.db, patch.role, patch.custom_role)
         demand_within(call.principal, wanted.actions)
         key.role, key.custom_role_id = wanted.role.value, wanted.custom_role
+    if _lives_longer(key, patch):
+        demand_within(call.principal, (await resolved(call.db, Role(key.role), key.custom_role_id)).actions)
     if "expires_at" in patch.model_fields_set:
         key.expires_at, key.expiry_noted = patch.expires_at, False
     if patch.active is not None:
@@ -130,11 +135,17 @@ async def change(call: CallContext, key: ApiKey, patch: ApiKeyPatch) -> AdminApi
         key.last_used_at = clock.now() if patch.active else key.last_used_at
     if key.is_usable and not was_usable:
         await _demand_room(call)
-    changed = sorted(patch.model_fields_set - {"revoke"})
+    changed = sorted(name for name in patch.model_fields_set - {"revoke"} if name == "expires_at" or getattr(patch, name) is not None)
     if changed:
         await call.announce(CREDENTIAL, key.id)
         call.also_record(EventType.API_KEY_UPDATED, key_id=key.id, changed=changed)
     return AdminApiKeyOut.of(key, await bases(call.db))
+
+
+def _lives_longer(key: ApiKey, patch: ApiKeyPatch) -> bool:
+    """By the patch: who may do that could hold the secret of a key that had come to its end."""
+    ends, given = key.expires_at, "expires_at" in patch.model_fields_set
+    return bool(patch.active) or (given and ends is not None and (patch.expires_at is None or patch.expires_at > ends))
 
 
 async def revoke(call: CallContext, key: ApiKey) -> ApiKeyOut:
@@ -154,14 +165,14 @@ async def _revoke(call: CallContext, key: ApiKey, event: EventType) -> None:
 
 
 async def _holder(call: CallContext, user_id: str) -> User:
-    """Whose key it may become: the caller, or a service. A key of another person would be a way to act as them.
+    """Whose key it may become: the caller, or for admins a service. A key of another person would be a way to act as them.
 
     Where raising a role needs a second admin, the keys of services are not handed out either: one could be that second admin.
     """
     user = await find_user(call.db, user_id)
     if user is None:
         raise not_found("user")
-    served = user.service and not call.of(Settings).identity.identity_dual_control_required
+    served = user.service and call.principal.is_admin and not call.of(Settings).identity.identity_dual_control_required
     if user.id != call.principal.subject_id and not served:
         raise ApiError(ErrorCode.AUTH_FORBIDDEN, "With this key you would act as somebody else; they must make it themselves.")
     return user
@@ -186,6 +197,7 @@ def _mint(
         expires_at=expires_at,
     )
     call.session.add(key)
+    call.headers["Cache-Control"] = "no-store"
     return key, minted.secret
 
 

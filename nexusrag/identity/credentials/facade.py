@@ -4,7 +4,7 @@ from nexusrag.identity.credentials.access_tokens import AccessTokens
 from nexusrag.identity.credentials.cache import CredentialCache
 from nexusrag.identity.credentials.checks import actions_of, checked, of_credential, person, still_good
 from nexusrag.identity.credentials.persons import plan_of, principal_of
-from nexusrag.identity.credentials.repository import end_sessions, find_session
+from nexusrag.identity.credentials.repository import end_sessions, find_session, revoke_keys
 from nexusrag.identity.credentials.stage import settle
 from nexusrag.infra.changes import CREDENTIAL, PERSON, TENANT
 
@@ -22,6 +22,7 @@ __all__ = [
     "person",
     "plan_of",
     "principal_of",
+    "revoke_keys",
     "settle",
     "still_good",
 ]

@@ -61,3 +61,12 @@ async def end_sessions(work: Work, user_id: str) -> None:
     await work.raw.execute(
         "update auth_sessions set revoked_at = now() where tenant_id = $1 and user_id = $2 and revoked_at is null", work.tenant_id, user_id
     )
+
+
+async def revoke_keys(work: Work, user_id: str) -> None:
+    """All keys of somebody who is gone: they take no place among the tenant's keys, and hold no role."""
+    await work.raw.execute(
+        "update api_keys set revoked_at = now(), custom_role_id = null where tenant_id = $1 and user_id = $2 and revoked_at is null",
+        work.tenant_id,
+        user_id,
+    )

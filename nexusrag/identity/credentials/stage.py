@@ -7,6 +7,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import asyncpg
 import structlog
 
 from nexusrag.identity.credentials import repository
@@ -134,8 +135,8 @@ async def _note(
         if touch is not None:
             async with database.work(principal.tenant_id) as work:
                 await touch(work, principal.credential, principal.credential_id)
-    except ApiError as error:
-        log.warning("auth.unnoted", error=error.code)
+    except (ApiError, asyncpg.PostgresError) as error:
+        log.warning("auth.unnoted", error=type(error).__name__)
 
 
 async def _note_expiry(call: CallContext, database: Database, row: Any) -> None:

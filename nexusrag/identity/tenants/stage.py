@@ -13,8 +13,8 @@ from nexusrag.web.stage import Stage
 
 async def check_named(call: CallContext) -> None:
     """A foreign tenant id in path or query is not found."""
-    named = {call.request.path_params.get("tenant_id"), *call.request.query_params.getlist("tenant_id")} - {None, call.tenant_id}
-    if not named:
+    named = {call.request.path_params.get("tenant_id"), *call.request.query_params.getlist("tenant_id")} - {None}
+    if named <= {call.tenant_id}:
         return
     if call.gate.reach == "operators" and len(named) == 1 and is_operator(call.principal, call.of(Settings)):
         tenant_id = str(named.pop())

@@ -7,7 +7,9 @@ from nexusrag.providers.llm.port import Delta, LanguageModel, Message, ModelErro
 from nexusrag.settings import Settings
 
 _FOLLOW_UP = re.compile(
-    r"\b(it|its|they|them|their|this|that|these|those|he|she|his|her|him|there|one|ones|same|former|latter)\b", re.IGNORECASE
+    r"\b(it|its|they|them|their|this|that|these|those|he|she|his|her|him|one|ones|same|former|latter)\b"
+    r"|(?<!\bis )(?<!\bare )(?<!\bwas )(?<!\bwere )(?<!\bbe )\bthere\b(?! (?:is|are|was|were|will)\b)",  # a place, not what there is
+    re.IGNORECASE,
 )
 _LEADS_ON = re.compile(r"^(and|but|so|also|what about|how about|why|then)\b", re.IGNORECASE)
 _REWRITE = (

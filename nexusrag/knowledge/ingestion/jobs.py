@@ -132,7 +132,7 @@ async def _parse(job: Job, document: Any, params: ChunkParams) -> ParsedResult:
         seen: list[Progress] = []
         reporting = asyncio.create_task(_report(job, document["id"], seen))
         try:
-            return await job.resources.get(Sandbox).run(source, document["filename"], document["content_type"], params, seen.append)
+            return await job.resources.get(Sandbox).run(source, document["content_type"], params, seen.append)
         except ParseError as error:
             raise PermanentFailure(error.reason) from error
         except SandboxUnavailable as error:

@@ -95,10 +95,8 @@ class Sandbox:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
 
-    async def run(
-        self, source: BinaryIO, filename: str, media_type: str, params: ChunkParams, progress: OnProgress | None = None
-    ) -> ParsedResult:
-        """Chunks of the open file `source`, parsed as `media_type` (from `registry.detect`); `filename` only completes the interface.
+    async def run(self, source: BinaryIO, media_type: str, params: ChunkParams, progress: OnProgress | None = None) -> ParsedResult:
+        """Chunks of the open file `source`, parsed as `media_type` (from `registry.detect`).
 
         Raises ParseError with a reason for the uploader (ParseCrash when the parser died of it), SandboxUnavailable, OSError when
         the file cannot be opened.

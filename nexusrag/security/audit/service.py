@@ -1,5 +1,6 @@
 """Writing events: those of a request's transaction, and refusals after it was rolled back."""
 
+from collections import Counter
 from time import monotonic
 from typing import Any
 
@@ -87,9 +88,9 @@ async def denied(call: CallContext, error: BaseException) -> None:
         event, about = EventType.POLICY_DENIED, {**about, "policy_id": call.denied_by}
     event = call.refused_as or event
     principal = call.known_principal
-    if principal is None and not call.resources.get(FailureSampler).admit():
-        return
     tenant_id = call.tenant_id if principal else call.claimed[0] if call.claimed else None
+    if principal is None and not call.resources.get(FailureSampler).admit(tenant_id):
+        return
     try:
         async with call.of(Database).work(tenant_id) as work:
             await write(call, work, event, about, error=error.code)
@@ -108,16 +109,20 @@ async def record_access(database: Database, principal: Principal, request_id: st
 
 
 class FailureSampler:
-    """Lets through the first anonymous failures of each second, so that a flood of bad keys cannot fill the disk."""
+    """Lets through the first failures of each second of those who are not known, so that a flood of bad keys cannot fill the disk.
+
+    Each tenant whose credential was tried is counted by itself: no flood hides an attempt at somebody else's.
+    """
 
     def __init__(self, per_second: int = 10) -> None:
         self._per_second = per_second
         self._second = 0
-        self._count = 0
+        self._counts: Counter[str | None] = Counter()
 
-    def admit(self) -> bool:
+    def admit(self, tenant_id: str | None) -> bool:
         second = int(monotonic())
         if second != self._second:
-            self._second, self._count = second, 0
-        self._count += 1
-        return self._count <= self._per_second
+            self._second = second
+            self._counts.clear()
+        self._counts[tenant_id] += 1
+        return self._counts[tenant_id] <= self._per_second

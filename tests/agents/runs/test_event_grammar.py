@@ -11,9 +11,9 @@ from nexusrag.kernel.errors import ErrorCode
 from nexusrag.kernel.ids import new_id
 from nexusrag.providers.llm.port import ModelError
 from nexusrag.web.sse import frame
-from tests.agents.scripted import Installation, asking, check_grammar, code_of, installation
-from tests.support.api import Person, parse_events
-from tests.support.installation import Servers
+from tests.agents.scripted import FACTS, Installation, asking, check_grammar, code_of, installation, run_id_of
+from tests.support.api import Api, Person, parse_events
+from tests.support.installation import Servers, serving
 
 # What a model may say: all of Unicode but the halves of surrogate pairs, and what a careless framing would fall over.
 SAID = st.one_of(
@@ -124,6 +124,41 @@ async def test_a_failed_run_leaves_the_session_usable_and_empty(scripted: Instal
     check_grammar(events)
     assert events[-2].type == "message.final"
     assert [message.role for message in scripted.model.prompts[-1].messages] == ["system", "user"]
+
+
+async def test_with_debug_events_the_stream_says_what_was_found_and_only_of_what_may_be_seen(servers: Servers) -> None:
+    async with installation(servers, DEBUG_EVENTS="true") as held:
+        person, corpus = await held.asker()
+        hidden = await held.api.person("editor", person.tenant)
+        await hidden.text(corpus, "The keeper of the lighthouse is somebody whom only the editor knows.")
+        (document,) = [one["id"] for one in (await person.get("/v1/documents")).json()["data"]]
+        async with asking(person, corpus, "Who is the lighthouse keeper?") as stream:
+            events = await stream.rest()
+        check_grammar(events)
+        assert [event.type for event in events][1] == "debug.retrieval"
+        found = events[1].data["data"]
+        assert {hit["document_id"] for hit in found["hits"]} == {document}
+        assert found["num_hits"] == len(found["hits"]) > 0
+        assert set(found["hits"][0]) == {"chunk_id", "document_id", "score", "bm25", "cosine"}
+
+
+async def test_a_model_that_is_not_configured_ends_the_run_after_its_retrieval(servers: Servers) -> None:
+    unset = {"GOOGLE_CLOUD_PROJECT": "", "GOOGLE_CLOUD_LOCATION": "", "VERTEX_LOCATION": ""}
+    unready = servers.with_env(LLM_PROVIDER="vertex", DEBUG_EVENTS="true", INGEST_EXECUTION_MODE="inline", **unset)
+    async with serving(unready) as (app, url):
+        api = Api(servers, app, url)
+        person = await api.person()
+        corpus = await person.corpus()
+        await person.text(corpus, FACTS)
+        async with asking(person, corpus, "Who is the lighthouse keeper?") as stream:
+            events = await stream.rest()
+        check_grammar(events)
+        assert [event.type for event in events] == ["request.accepted", "debug.retrieval", "error", "done"]
+        assert code_of(events) == "VERTEX_CONFIG_MISSING"
+        receipt = (await person.get(f"/v1/runs/{run_id_of(events)}")).json()["data"]
+        assert (receipt["state"], receipt["error_code"]) == ("failed", "VERTEX_CONFIG_MISSING")
+        assert receipt["question"] == "Who is the lighthouse keeper?"
+        await api.close()
 
 
 async def test_heartbeats_are_ordinary_events_that_a_replay_has_too(servers: Servers) -> None:

@@ -1,12 +1,17 @@
 """Who may write into a journal: the process that holds the run, in the run's tenant, while it goes on."""
 
+from datetime import timedelta
+
 import pytest
 
 from nexusrag.agents.runs import repository
 from nexusrag.infra.database import Database
+from nexusrag.kernel import clock
 from nexusrag.kernel.ids import new_id
 from tests.agents.scripted import Installation
 from tests.support.api import Person
+from tests.support.installation import Servers, serving
+from tests.support.processes import until
 
 
 @pytest.fixture
@@ -69,3 +74,20 @@ async def test_the_tenant_that_a_flush_entered_is_left_with_its_transaction(scri
             assert await work.raw.fetchval("select count(*) from runs") == 0
     finally:
         await single.close()
+
+
+@pytest.mark.slow
+async def test_an_api_without_workers_makes_the_days_of_the_journal(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nexusrag.agents.runs.registry._ROLL_S", 0.05)
+    coming = f"run_events_{clock.now() + timedelta(days=2):%Y%m%d}"
+    admin = await servers.admin()
+    try:
+        async with serving(servers.settings):
+            await admin.execute(f"drop table {coming}")
+
+            async def there() -> bool:
+                return bool(await admin.fetchval("select to_regclass($1) is not null", coming))
+
+            await until(there)
+    finally:
+        await admin.close()

@@ -6,9 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
+from nexusrag.providers.embeddings.port import Embedder
 from nexusrag.security.crypto.facade import BlobStore
 from tests.support.api import Api, Person, error_of
 from tests.support.behind import count, rows
+from tests.support.installation import Servers, serving
 
 
 @pytest.fixture
@@ -114,3 +116,31 @@ async def test_overwriting_again_and_again_ends_with_the_last_text(api: Api, edi
     assert refused < 12
     assert [passage["text"] for passage in await editor.search(corpus, "which edition of the almanac?")] == [last]
     assert await count(api, "select count(*) from document_versions where tenant_id = $1 and state = 'live'", editor.tenant) == 1
+
+
+async def test_what_has_not_changed_is_not_embedded_again(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(servers.with_env(INGEST_EXECUTION_MODE="inline")) as (app, url):
+        api = Api(servers, app, url)
+        editor = await api.person("editor")
+        corpus = await editor.corpus()
+        embedder: Any = app.state.resources.get(Embedder)
+        embed, asked = embedder.embed, []
+
+        async def noting(texts: list[str], **options: Any) -> Any:
+            asked.extend(texts)
+            return await embed(texts, **options)
+
+        monkeypatch.setattr(embedder, "embed", noting)
+        parts = [f"# Part {number}\n\nWhat part {number} says, in words of its own." for number in range(5)]
+        for changed in (None, 3):
+            asked.clear()
+            if changed is not None:
+                parts[changed] = f"# Part {changed}\n\nSomething else altogether."
+            answer = await editor.upload(corpus, "parts.md", "\n\n".join(parts).encode(), document_id="doc", overwrite="true")
+            assert answer.status_code == 202, answer.text
+            assert (await editor.settled("doc"))["num_chunks"] == 5
+            assert len(asked) == (5 if changed is None else 1)
+        assert "Something else" in asked[0]
+        found = await editor.search(corpus, "What does part 4 say?")
+        assert "part 4" in found[0]["text"]
+        await api.close()

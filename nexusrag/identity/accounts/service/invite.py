@@ -1,5 +1,6 @@
 """Inviting people into a tenant, as what the inviter could be themselves at most."""
 
+from collections.abc import Set
 from datetime import timedelta
 
 from nexusrag.access.roles.facade import demand_within, resolved
@@ -7,7 +8,7 @@ from nexusrag.identity.accounts import repository
 from nexusrag.identity.accounts.models import Invitation
 from nexusrag.identity.accounts.schemas import InvitationCreate, InvitationMade, InvitationOut
 from nexusrag.kernel import clock
-from nexusrag.kernel.actions import ACTIONS_OF, Role
+from nexusrag.kernel.actions import ACTIONS_OF, Action, Resource, Role
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.ids import new_id
 from nexusrag.kernel.tokens import keyed_hash, mint
@@ -23,7 +24,7 @@ async def invite(call: CallContext, body: InvitationCreate) -> InvitationMade:
     """
     given = await resolved(call.db, body.role, body.custom_role)
     demand_within(call.principal, given.actions)
-    if call.of(Settings).identity.identity_dual_control_required and not given.actions <= ACTIONS_OF[Role.READER]:
+    if needs_second(call, given.actions):
         raise ApiError(ErrorCode.CONFLICT, "A higher role needs a second admin: invite as reader, and ask for the role afterwards.")
     if await repository.is_member(call.db, body.email):
         raise ApiError(ErrorCode.CONFLICT, "The tenant has a member with this address already.")
@@ -43,10 +44,15 @@ async def invite(call: CallContext, body: InvitationCreate) -> InvitationMade:
     )
     call.session.add(invitation)
     await call.session.flush()
-    call.resource_id = invitation.id
+    call.about(Resource.INVITATION, invitation.id)
     call.record(role=given.role.value, custom_role=given.custom_role)
     call.headers["Cache-Control"] = "no-store"
     return InvitationMade.model_validate({**InvitationOut.of(invitation).model_dump(), "token": minted.secret})
+
+
+def needs_second(call: CallContext, actions: Set[Action]) -> bool:
+    """Whether somebody new with these actions would be more than one admin alone may make of them."""
+    return call.of(Settings).identity.identity_dual_control_required and not actions <= ACTIONS_OF[Role.READER]
 
 
 async def list_invitations(call: CallContext, limit: int, cursor: str | None) -> Listed[InvitationOut]:
@@ -64,10 +70,10 @@ async def list_invitations(call: CallContext, limit: int, cursor: str | None) ->
 
 
 async def revoke(call: CallContext, invitation: Invitation) -> InvitationOut:
-    """Raises CONFLICT for one that was accepted. One that was revoked stays so."""
+    """Raises CONFLICT for one that was accepted. One that was revoked stays so, and holds a custom role no longer."""
     if invitation.accepted_at is not None:
         raise ApiError(ErrorCode.CONFLICT, "This invitation was accepted; disable the user instead.")
     if invitation.revoked_at is None:
-        invitation.revoked_at = clock.now()
+        invitation.revoked_at, invitation.custom_role_id = clock.now(), None
         await call.session.flush()
     return InvitationOut.of(invitation)

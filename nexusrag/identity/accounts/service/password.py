@@ -24,14 +24,15 @@ async def change_password(call: CallContext, body: PasswordChange) -> None:
     held = await repository.password_of(call.db, principal.subject_id)
     if held is None or held["password_hash"] is None:
         raise ApiError(ErrorCode.CONFLICT, "This account has no password; its person logs in through the identity provider.")
-    await throttle.guess(call.db, pepper, held["folded"], address, known=True)
+    account = held["folded"] or principal.subject_id  # whoever provisions people can take their address away
+    await throttle.guess(call.db, pepper, account, address, known=True)
     async with call.outside_work():  # the guess is counted, whatever follows
         if not await passwords.fits(body.current_password.get_secret_value(), held["password_hash"]):
             raise ApiError(ErrorCode.AUTH_FORBIDDEN, "The current password is wrong.")
         hashed = await passwords.hashed(new)
     if not await repository.change_password(call.db, principal.subject_id, held["password_hash"], hashed):
         raise ApiError(ErrorCode.CONFLICT, "The password was changed meanwhile.")
-    await throttle.fitted(call.db, pepper, held["folded"], address)
+    await throttle.fitted(call.db, pepper, account, address)
     ended = await repository.end_other_sessions(call.db, principal.subject_id, principal.credential_id)
     await announce(call.db, PERSON, f"{principal.tenant_id}/{principal.subject_id}")
     call.record(sessions_ended=ended)

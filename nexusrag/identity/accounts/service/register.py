@@ -6,6 +6,7 @@ from nexusrag.access.roles.facade import resolved
 from nexusrag.identity.accounts import repository, throttle
 from nexusrag.identity.accounts.passwords import Passwords, refusal
 from nexusrag.identity.accounts.schemas import AuthTokens, Registration
+from nexusrag.identity.accounts.service.invite import needs_second
 from nexusrag.identity.accounts.service.issue import address_of, begin_session, hashes_of
 from nexusrag.identity.credentials.facade import actions_of
 from nexusrag.infra.database import Database
@@ -64,7 +65,7 @@ async def _by_invitation(call: CallContext, body: Registration, token: str) -> A
             raise _useless()
         given = await resolved(work, Role(invitation["role"]), invitation["custom_role_id"])
         # Who may not give this any more, or is gone, has not invited.
-        if not given.actions <= await actions_of(work, invitation["invited_by"]):
+        if not given.actions <= await actions_of(work, invitation["invited_by"]) or needs_second(call, given.actions):
             raise _useless()
         if await repository.is_member(work, body.email):
             raise _known()
@@ -88,6 +89,7 @@ async def _with_own_tenant(call: CallContext, body: Registration) -> AuthTokens:
             raise ApiError(ErrorCode.AUTH_FORBIDDEN, "This installation is not set up yet: an operator makes the first tenant.")
         await repository.add_user(work, user_id, body.email, body.display_name, Role.ADMIN.value, None, password_hash)
         tokens = await begin_session(call, work, user_id)
+        await audit.write(call, work, EventType.TENANT_CREATED, {})
         await audit.write(call, work, EventType.ACCOUNT_REGISTERED, {"session_id": tokens.session_id})
     return tokens
 

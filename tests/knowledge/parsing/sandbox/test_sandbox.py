@@ -52,7 +52,7 @@ async def run(
     pool: Sandbox, path: Path, media_type: str = "text/plain", progress: Callable[[Progress], None] | None = None
 ) -> ParsedResult:
     with path.open("rb") as source:
-        return await pool.run(source, path.name, media_type, PARAMS, progress)
+        return await pool.run(source, media_type, PARAMS, progress)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
@@ -130,7 +130,7 @@ async def test_pdf_bomb_stays_inside_its_limits(files: Files) -> None:
 async def test_too_many_chunks_are_refused(files: Files) -> None:
     async with Sandbox(IngestionSettings(parse_max_chunks=10), 1) as pool:
         with files.put(WORDS).open("rb") as source, pytest.raises(ParseError, match="more than 10 chunks"):
-            await pool.run(source, "a.txt", "text/plain", ChunkParams(2, 0))
+            await pool.run(source, "text/plain", ChunkParams(2, 0))
 
 
 async def test_child_that_died_while_idle_is_replaced(sandbox: Sandbox, files: Files) -> None:
@@ -211,9 +211,9 @@ from nexusrag.knowledge.parsing.sandbox import ChunkParams, Sandbox
 from nexusrag.settings.ingestion import IngestionSettings
 async def main():
     pool = Sandbox(IngestionSettings(), 1)
-    await pool.run(open(sys.argv[1], "rb"), "a.txt", "text/plain", ChunkParams(1200, 150))
+    await pool.run(open(sys.argv[1], "rb"), "text/plain", ChunkParams(1200, 150))
     print(*pool.pids(), flush=True)
-    await pool.run(open(sys.argv[2], "rb"), "a.html", "text/html", ChunkParams(1200, 150))
+    await pool.run(open(sys.argv[2], "rb"), "text/html", ChunkParams(1200, 150))
 asyncio.run(main())
 """
 
@@ -243,6 +243,6 @@ async def test_closing_ends_every_child(files: Files) -> None:
 
 async def test_fault_in_a_parser_names_its_place_and_none_of_its_words(sandbox: Sandbox, files: Files) -> None:
     with files.put(WORDS).open("rb") as source, pytest.raises(ParseCrash) as crashed:
-        await sandbox.run(source, "a.txt", "text/plain", ChunkParams("1200", 150))  # type: ignore[arg-type]
+        await sandbox.run(source, "text/plain", ChunkParams("1200", 150))  # type: ignore[arg-type]
     assert crashed.value.detail.startswith("TypeError at chunking.py:")
     assert sandbox.pids() == []
