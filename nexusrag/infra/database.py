@@ -42,14 +42,26 @@ UNREACHABLE = (
 )
 
 
+# What somebody else's transaction does to a statement: it lasts too long, or each waits for the other.
+_CONTENDED = (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+
 def unreachable(error: BaseException) -> bool:
     """Whether `error` says that the database is away, rather than that a statement was wrong."""
     if isinstance(error, DBAPIError):
-        cause = getattr(error.orig, "__cause__", None) or error.orig
-        return error.connection_invalidated or isinstance(cause, UNREACHABLE)
+        return error.connection_invalidated or isinstance(_of_driver(error), UNREACHABLE)
     if isinstance(error, OSError) and not isinstance(error, ConnectionError):
         return False  # a file's fault or a time limit inside the transaction, not the server's
     return isinstance(error, UNREACHABLE)
+
+
+def contended(error: BaseException) -> bool:
+    """Whether the statement may well succeed when it is tried again: others held what it needs, or the database is slow."""
+    return isinstance(_of_driver(error) if isinstance(error, DBAPIError) else error, _CONTENDED)
+
+
+def _of_driver(error: DBAPIError) -> BaseException | None:
+    return getattr(error.orig, "__cause__", None) or error.orig
 
 
 class Work:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
+import orjson
 import structlog
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
@@ -21,6 +22,8 @@ class Redis:
 
     def __init__(self, stores: StoreSettings, *, budget_s: float = 0.1) -> None:
         self.client: ArqRedis = ArqRedis.from_url(stores.redis_url.get_secret_value(), socket_connect_timeout=1, socket_timeout=5)
+        # Not pickle, which ARQ would use: whoever can write to Redis could run code in the workers.
+        self.client.job_serializer, self.client.job_deserializer = orjson.dumps, orjson.loads
         self._budget_s = budget_s
         self._away_until = 0.0
 

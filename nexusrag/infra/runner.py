@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import orjson
 import structlog
 from arq.worker import Worker, func
 
@@ -180,6 +181,8 @@ class Runner:
                     functions=[func(wake, name="wake", keep_result=0, max_tries=1)],  # type: ignore[arg-type]  # its protocol wants any arguments
                     queue_name=self._queue,
                     redis_pool=redis.client,
+                    job_serializer=orjson.dumps,
+                    job_deserializer=orjson.loads,
                     handle_signals=False,
                     poll_delay=0.1,
                     max_jobs=50,

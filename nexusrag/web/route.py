@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from starlette.datastructures import UploadFile
 
-from nexusrag.infra.database import unreachable
+from nexusrag.infra.database import contended, unreachable
 from nexusrag.infra.ids import request_id_of
 from nexusrag.infra.metrics import REQUESTS
 from nexusrag.kernel.errors import ApiError, ErrorCode
@@ -201,5 +201,8 @@ def invalid(error: RequestValidationError) -> ApiError:
 def _unforeseen(error: Exception, call: CallContext) -> ApiError:
     if unreachable(error):
         return ApiError(ErrorCode.SERVICE_UNAVAILABLE, "The database is away; try again shortly.", headers={"Retry-After": "1"})
+    if contended(error):
+        log.warning("request.contended", request_id=call.request_id, error=type(error).__name__)
+        return ApiError(ErrorCode.SERVICE_UNAVAILABLE, "Other work holds what this needs; try again shortly.", headers={"Retry-After": "1"})
     log.error("request.failed", request_id=call.request_id, error=type(error).__name__, exc_info=error)
     return ApiError(ErrorCode.INTERNAL_ERROR, "Something went wrong here; the request id lets an operator find it.")

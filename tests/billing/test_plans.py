@@ -129,6 +129,8 @@ async def test_only_admins_of_the_home_tenant_operate_the_platform(free: Api) ->
     for unknown in ("nobody", "Not-A-Tenant", "%2e%2e", "a" * 64):
         assert error_of(await operator.patch(f"/v1/admin/plans/{unknown}", json={"plan_id": "pro"})) == MISSING
     assert (await operator.get("/v1/admin/plans", params={"tenant_id": operator.tenant})).status_code == 200
+    for own, other in ((operator, customer), (customer, operator)):  # which of two is meant, nobody guesses
+        assert error_of(await operator.patch(path(own), params={"tenant_id": other.tenant}, json={"plan_id": "pro"})) == MISSING
     # Where a route reaches no further than the own tenant, operators do not either.
     assert error_of(await operator.get("/v1/self-serve/plan", params={"tenant_id": customer.tenant})) == MISSING
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from nexusrag.identity.api_keys.provision import rotate_key
 from nexusrag.kernel import clock
 from nexusrag.kernel.ids import new_id
 from tests.identity.test_api_keys import ALL, MINE, OK, make, status
@@ -148,3 +149,45 @@ async def test_nobody_rotates_a_key_that_may_do_more_than_they(api: Api) -> None
     assert error_of(await keeper.patch(f"{ALL}/{keeper.key_id}", json={"role": "reader"})) == FORBIDDEN
     assert (await keeper.patch(f"{ALL}/{keeper.key_id}", json={"custom_role": "keepers"})).status_code == 200
     assert (await keeper.post(f"{ALL}/{keeper.key_id}/rotate")).status_code == 200
+
+
+async def test_only_admins_get_the_key_of_a_service(api: Api) -> None:
+    """It acts as the service, and so reads what the service owns."""
+    admin = await api.person()
+    keeper, service = [await api.person("admin", admin.tenant) for _ in range(2)]
+    body = {"id": "keepers", "name": "Keepers", "actions": ["api_keys.manage", "corpora.read"]}
+    assert (await admin.post("/v1/admin/authz/roles", json=body)).status_code == 201
+    answer = await admin.patch(f"/v1/admin/identity/users/{keeper.user_id}/role", json={"custom_role": "keepers"})
+    assert answer.status_code == 200
+    assert (await keeper.patch(f"{ALL}/{service.key_id}", json={"custom_role": "keepers"})).status_code == 200
+    for answer in (
+        await keeper.post(f"{ALL}/{service.key_id}/rotate"),
+        await keeper.post(MINE, json={"custom_role": "keepers", "user_id": service.user_id}),
+    ):
+        assert error_of(answer) == FORBIDDEN
+
+
+async def test_a_key_of_the_last_day_is_replaced_by_one_that_lives_a_century(api: Api) -> None:
+    admin, pepper = await api.person(), api.servers.settings.auth.auth_key_pepper.get_secret_value()
+    for key_id in (admin.key_id, (await make(admin))["key_id"]):
+        assert (await admin.patch(f"{ALL}/{key_id}", json={"expires_at": "9999-12-31T23:59:59Z"})).status_code == 200
+    new = [await rotate(admin, admin.key_id)]
+    connection = await api.servers.admin()
+    by_command = await rotate_key(connection, pepper=pepper, tenant=admin.tenant, key_id=key_id, grace=None)
+    await connection.close()
+    assert by_command is not None
+    new += [key for key in (await admin.get(ALL)).json()["data"]["items"] if key["key_id"] == by_command["key_id"]]
+    lives = [datetime.fromisoformat(key["expires_at"]) - datetime.fromisoformat(key["created_at"]) for key in new]
+    assert [round(life / timedelta(days=1)) for life in lives] == [36_525] * 2
+
+
+async def test_keys_that_change_and_a_role_that_goes_do_not_wait_for_each_other(api: Api) -> None:
+    admin = await api.person()
+    body = {"id": "short", "name": "x", "actions": ["corpora.read"]}
+    assert (await admin.post("/v1/admin/authz/roles", json=body)).status_code == 201
+    made = await make(admin, role=None, custom_role="short")
+    for _ in range(10):
+        key, role = await asyncio.gather(
+            admin.patch(f"{ALL}/{made['key_id']}", json={"custom_role": "short"}), admin.delete("/v1/admin/authz/roles/short")
+        )
+        assert (key.status_code, role.status_code) == (200, 409)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.identity.test_groups import GROUPS, sees_operations
+from tests.identity.accounts.people import invitation, new_address, register
+from tests.identity.test_groups import GROUPS, group, sees_operations
 from tests.identity.test_users import USERS
 from tests.support.api import Api, Person, error_of
 from tests.support.behind import audited, rows
@@ -186,3 +187,21 @@ async def test_a_request_of_another_tenant_is_not_found(strict: Api, people: tup
     for verb in ("approve", "reject"):
         assert error_of(await stranger.post(f"{CHANGES}/{change}/{verb}")) == ("NOT_FOUND", 404)
     assert await pending(stranger) == []
+
+
+async def test_who_is_asked_about_a_group_is_not_answered_for_by_newcomers(strict: Api, people: tuple[Person, Person, Person]) -> None:
+    first, second, person = people
+    accomplice = await strict.person("admin", first.tenant)
+    assert (await first.patch(f"{USERS}/{accomplice.user_id}/role", json={"role": "reader"})).status_code == 200
+    group_id = await group(first, "Operators", person)
+    change = (await first.patch(f"{GROUPS}/{group_id}", json={"role": "admin"})).json()["data"]["pending"]["id"]
+    assert (await first.post(f"{GROUPS}/{group_id}/members", json={"user_ids": [accomplice.user_id]})).status_code == 200
+    assert error_of(await second.post(f"{CHANGES}/{change}/approve")) == CONFLICT
+    assert await sees_operations(accomplice) == 403
+
+
+async def test_an_invitation_from_before_raises_nobody_either(api: Api, strict: Api) -> None:
+    admin = await api.person()
+    for role, status in (("admin", 401), ("reader", 201)):
+        made = await invitation(admin, new_address(), role=role)
+        assert (await register(strict.anonymous(), made["email"], made["token"])).status_code == status, role

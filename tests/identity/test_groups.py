@@ -169,3 +169,19 @@ async def test_a_group_of_another_tenant_is_not_found(api: Api) -> None:
         await admin.delete(f"{GROUPS}/{theirs}/members/{stranger.user_id}"),
     ):
         assert error_of(answer) == ("NOT_FOUND", 404)
+
+
+async def test_a_group_that_is_changed_and_filled_at_once_has_both(api: Api) -> None:
+    admin = await api.person()
+    person = await api.person("reader", admin.tenant)
+    group_id = await group(admin)
+    path = f"{GROUPS}/{group_id}"
+    for role in ("reader", "editor") * 5:
+        changed, filled = await asyncio.gather(
+            admin.patch(path, json={"display_name": f"Now {role}", "role": role}),
+            admin.post(f"{path}/members", json={"user_ids": [person.user_id]}),
+        )
+        assert (changed.status_code, filled.status_code) == (200, 200)
+        (shown,) = (await admin.get(GROUPS)).json()["data"]["items"]
+        assert (shown["display_name"], shown["role"], shown["members"]) == (f"Now {role}", role, 1)
+        assert (await admin.delete(f"{path}/members/{person.user_id}")).status_code == 200

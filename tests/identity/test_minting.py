@@ -109,6 +109,34 @@ async def test_through_the_api_as_well(api: Api) -> None:
         await admin.post(f"/v1/self-serve/api-keys/{made['key_id']}/revoke")
 
 
+@pytest.mark.parametrize(
+    ("end", "again"),
+    [
+        ({"active": False}, {"active": True}), ({"expires_at": "2020-01-01T00:00:00Z"}, {"expires_at": None}),
+        ({"expires_at": "2020-01-01T00:00:00Z"}, {"expires_at": "2999-01-01T00:00:00Z"}),
+    ],
+)  # fmt: skip
+async def test_nobody_brings_back_a_key_or_a_person_that_may_do_more_than_they(
+    api: Api, end: dict[str, Any], again: dict[str, Any]
+) -> None:
+    """Whoever manages keys or people may well hold the secret of what had come to its end."""
+    admin = await api.person()
+    keeper, other = await api.person("admin", admin.tenant), await api.person("admin", admin.tenant)
+    body = {"id": "keepers", "name": "x", "actions": ["api_keys.manage", "users.manage", "corpora.read"]}
+    assert (await admin.post("/v1/admin/authz/roles", json=body)).status_code == 201
+    user, key = "/v1/admin/identity/users/{}", "/v1/admin/api-keys/{}"
+    assert (await admin.patch(user.format(keeper.user_id) + "/role", json={"custom_role": "keepers"})).status_code == 200
+    assert (await keeper.patch(key.format(other.key_id), json=end)).status_code == 200
+    assert (await keeper.post(user.format(other.user_id) + "/disable")).status_code == 200
+    for answer in (
+        await keeper.patch(key.format(other.key_id), json=again), await keeper.post(user.format(other.user_id) + "/enable"),
+    ):  # fmt: skip
+        assert error_of(answer) == ("AUTH_FORBIDDEN", 403)
+    assert (await keeper.patch(key.format(other.key_id), json={**again, "custom_role": "keepers"})).status_code == 200, "lowered first"
+    assert (await admin.post(user.format(other.user_id) + "/enable")).status_code == 200
+    assert await may(admin, other.key) == {"corpora.read"}
+
+
 async def test_an_editor_mints_nothing(api: Api) -> None:
     for role in ("reader", "editor"):
         person = await api.person(role)

@@ -188,3 +188,37 @@ async def test_a_name_to_log_in_with_is_free_again_when_its_owner_was_removed(ap
             await add_user(work, user_name=name.upper(), display_name="Two")
         await remove_user(work, user)
         assert (await add_user(work, user_name=name.upper(), display_name="Two")).id != user.id
+
+
+async def test_a_login_that_is_being_made_ends_with_its_person(api: Api) -> None:
+    admin = await api.person()
+    person, session = await api.person("reader", admin.tenant), new_id("ses")
+    connection = await api.servers.admin()
+    login = connection.transaction()
+    await login.start()
+    await connection.execute("update users set last_login_at = now() where id = $1", person.user_id)
+    await connection.execute(
+        "insert into auth_sessions (tenant_id, id, user_id, kind, expires_at) values ($1, $2, $3, 'password', now() + interval '1 day')",
+        admin.tenant, session, person.user_id,
+    )  # fmt: skip
+    disabling = asyncio.create_task(admin.post(f"{USERS}/{person.user_id}/disable"))
+    waits = "select count(*) from pg_locks where not granted and $1 = any (pg_blocking_pids(pid))"
+    await soon(lambda: count(api, waits, connection.get_server_pid()), 1, within_s=10)
+    await login.commit()
+    await connection.close()
+    assert (await disabling).status_code == 200
+    assert await count(api, "select count(*) from auth_sessions where id = $1 and revoked_at is null", session) == 0
+
+
+async def test_the_keys_of_who_was_removed_are_revoked_and_hold_no_role(api: Api) -> None:
+    admin, database = await api.person(), api.resources.get(Database)
+    person = await api.person("admin", admin.tenant)
+    assert (await admin.post("/v1/admin/authz/roles", json={"id": "r", "name": "x", "actions": ["corpora.read"]})).status_code == 201
+    assert (await person.post("/v1/self-serve/api-keys", json={"custom_role": "r"})).status_code == 200
+    async with database.work(admin.tenant) as work:
+        user = await find_user(work, person.user_id)
+        assert user is not None
+        await remove_user(work, user)
+    keys = (await admin.get("/v1/admin/api-keys")).json()["data"]["items"]
+    assert [key["is_active"] for key in keys if key["user_id"] == person.user_id] == [False, False]
+    assert (await admin.delete("/v1/admin/authz/roles/r")).status_code == 204

@@ -5,8 +5,9 @@ import random
 
 import asyncpg
 import pytest
+from sqlalchemy.exc import DBAPIError
 
-from nexusrag.infra.database import Database, Work, unreachable
+from nexusrag.infra.database import Database, Work, contended, unreachable
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from tests.support.installation import Servers
 from tests.support.processes import database_proxy
@@ -201,3 +202,10 @@ def test_a_wrong_statement_is_not_taken_for_a_lost_database() -> None:
     assert not unreachable(asyncpg.UniqueViolationError())
     assert not unreachable(ValueError())
     assert unreachable(ConnectionResetError())
+
+
+def test_what_may_succeed_the_next_time_is_told_apart() -> None:
+    assert contended(asyncpg.DeadlockDetectedError())
+    assert contended(DBAPIError("", None, asyncpg.QueryCanceledError()))
+    assert not contended(DBAPIError("", None, asyncpg.UniqueViolationError()))
+    assert not contended(TimeoutError())

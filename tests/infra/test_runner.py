@@ -1,8 +1,14 @@
 """The loop of a worker: wake-ups, leases, stopping, and outliving what its dependencies do."""
 
 import asyncio
+import os
+import pickle
+from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
+from arq.constants import job_key_prefix
 
 from nexusrag.infra import runner as runner_module
 from nexusrag.infra.jobs import LEASE_S, Job, JobHandler, transaction
@@ -64,6 +70,29 @@ async def test_flushing_redis_loses_no_job(queue: Queue) -> None:
     async with queue.running(QUICK):
         for job_id in ids:
             await ended(queue, job_id)
+
+
+@pytest.mark.slow
+async def test_what_stands_in_redis_is_never_run(queue: Queue, tmp_path: Path) -> None:
+    class Planted:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(tmp_path / "owned"),)
+
+    redis = queue.resources.get(Redis).client
+    assert await queue.ring()
+    (ours,) = await redis.zrange(queue.name, 0, -1)
+    assert orjson.loads(await redis.get(job_key_prefix + ours.decode()))["f"] == "wake"
+    await redis.set(f"{job_key_prefix}planted", pickle.dumps({"t": 1, "f": "wake", "a": (Planted(),), "k": {}, "et": 0}))
+    await redis.zadd(queue.name, {"planted": 1})
+
+    async def taken() -> bool:
+        return bool(await redis.zcard(queue.name) == 0)
+
+    async with queue.running(QUICK):
+        await until(taken)
+        await queue.ring()  # what could not be read has done no harm
+        await ended(queue, await queue.put())
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_wake_up_while_all_places_are_taken_does_not_make_the_loop_spin(queue: Queue) -> None:

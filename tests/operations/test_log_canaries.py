@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.api import Api, Person
 from tests.support.installation import ENV, Servers, http
+from tests.web.wire import send_raw
 
 pytestmark = pytest.mark.slow
 CANARIES = {
@@ -120,3 +121,9 @@ async def test_no_canary_reaches_the_logs(process: Running) -> None:
     ]  # fmt: skip
     for canary in (*CANARIES.values(), *secrets):
         assert canary not in text, canary[:20]
+
+
+async def test_requests_that_nobody_can_read_do_not_fill_the_log(process: Running) -> None:
+    for _ in range(20):
+        assert (await send_raw(process.api.base_url, b"BREW /pot HTTP/1.1\r\nHost: x\r\n\r\n")).status == 400
+    assert "uvicorn.error" not in process.log.read_text()

@@ -33,7 +33,9 @@ def person(tenant: Any, caller: tuple[str, str]) -> Any:
     if key:
         actions &= set(tenant["roles"][key["custom_role"] or key["role"]])
     exactly = next((role for role in BUILT_IN if set(tenant["roles"][role]) == actions), None)
-    roles = [("role", role) for role in (*(role for role in BUILT_IN if set(tenant["roles"][role]) <= actions), user["custom_role"]) if role]
+    roles = [
+        ("role", role) for role in (*(role for role in BUILT_IN if set(tenant["roles"][role]) <= actions), user["custom_role"]) if role
+    ]
     return {
         "actions": actions, "admin": exactly == "admin", "names": {caller, ("user", user_id), *roles, *(("group", one) for one in groups)},
         "seen": {

@@ -13,7 +13,7 @@ from nexusrag.agents.runs.live import LiveRun, RunLost, channel
 from nexusrag.agents.runs.revocation import REVOKED
 from nexusrag.agents.speech.facade import Speaker
 from nexusrag.inference.gateway.facade import Gateway
-from nexusrag.infra.database import Database
+from nexusrag.infra.database import Database, contended
 from nexusrag.infra.metrics import RUN_DURATION, RUNS
 from nexusrag.infra.redis import Redis
 from nexusrag.kernel.errors import ApiError, ErrorCode
@@ -146,6 +146,9 @@ def _told(live: LiveRun, error: BaseException) -> tuple[ErrorCode, str]:
         }[code]
     if isinstance(error, ApiError):
         return error.code, error.message
+    if contended(error):
+        log.warning("run.contended", run=live.run_id, error=type(error).__name__)
+        return ErrorCode.SERVICE_UNAVAILABLE, "The database took too long; try again shortly."
     log.error("run.failed", run=live.run_id, error=type(error).__name__, exc_info=error)
     return ErrorCode.INTERNAL_ERROR, "Something went wrong here; the request id lets an operator find it."
 

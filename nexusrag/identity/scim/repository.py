@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Label, Select, Text, any_, cast, func, literal, null, select, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from nexusrag.identity.scim.columns import Expression, Rows, of_a_person, people, shown_name
+from nexusrag.identity.scim.columns import Expression, Rows, people, shown_name
 from nexusrag.identity.scim.conditions import condition
 from nexusrag.identity.scim.filters import Node
 from nexusrag.identity.scim.models import ScimToken
@@ -51,12 +51,12 @@ async def search(
         for rows, key in zip(sources, keys, strict=True)
     ]
     found = union_all(*parts).subquery("found") if len(parts) > 1 else parts[0].subquery("found")
-    total = await work.session.scalar(select(func.count()).select_from(found)) or 0
-    if limit == 0 or offset >= total:
-        return Found(total, [])
     order = [found.c.id] if typed is None else [found.c.key.desc() if descending else found.c.key, found.c.id]
-    rows = await work.session.execute(select(found.c.kind, found.c.id).order_by(*order).offset(offset).limit(limit))
-    return Found(total, [(kind, key) for kind, key in rows])
+    statement = select(found.c.kind, found.c.id).order_by(*order).offset(offset).limit(limit)
+    page = [(kind, key) for kind, key in await work.session.execute(statement)] if limit else []
+    if len(page) < limit and (page or not offset):
+        return Found(offset + len(page), page)  # the last page: it says how many there are
+    return Found(await work.session.scalar(select(func.count()).select_from(found)) or 0, page)
 
 
 def _part(work: Work, rows: Rows, node: Node | None, key: Label[Any] | None) -> Select[tuple[str, str]]:
@@ -97,21 +97,29 @@ async def groups_of(work: Work, user_ids: Collection[str]) -> dict[str, list[tup
 
 
 async def members_of(work: Work, group_ids: Collection[str]) -> dict[str, list[str]]:
-    """Ids of the people in each group that has any."""
+    """Ids of the people in each group that has any.
+
+    Two statements instead of a join: a plan from the time when there were few people would look through all of them for each member.
+    """
     found: dict[str, list[str]] = {}
     if group_ids:
         statement = (
             select(GroupMember.group_id, GroupMember.user_id)
-            .where(GroupMember.tenant_id == work.tenant_id, GroupMember.group_id.in_(group_ids), of_a_person())
+            .where(GroupMember.tenant_id == work.tenant_id, GroupMember.group_id.in_(group_ids))
             .order_by(GroupMember.user_id)
         )
-        for group_id, user_id in await work.session.execute(statement):
-            found.setdefault(group_id, []).append(user_id)
+        members = (await work.session.execute(statement)).all()
+        known = await known_people(work, {user_id for _, user_id in members})
+        for group_id, user_id in members:
+            if user_id in known:
+                found.setdefault(group_id, []).append(user_id)
     return found
 
 
 async def known_people(work: Work, user_ids: Collection[str]) -> set[str]:
     """Those of the ids that are people of this tenant."""
+    if not user_ids:
+        return set()
     named = any_(literal(list(user_ids), ARRAY(Text())))  # one parameter, however many there are
     return set(await work.session.scalars(select(User.id).where(people(work.tenant_id), User.id == named)))
 

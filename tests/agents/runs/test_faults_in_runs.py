@@ -267,7 +267,7 @@ async def test_an_end_that_cannot_be_written_is_shown_all_the_same(servers: Serv
         finally:
             await admin.close()
         check_grammar(events)
-        assert code_of(events) == "INTERNAL_ERROR"
+        assert code_of(events) == "SERVICE_UNAVAILABLE"
 
 
 @pytest.mark.slow

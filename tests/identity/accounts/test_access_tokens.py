@@ -74,7 +74,7 @@ def test_claims_that_are_not_ours_are_refused(servers: Servers, changes: dict[st
         {"alg": "HS512", "typ": "at+jwt"}, {"alg": "HS384", "typ": "at+jwt"}, {"alg": "HS256"}, {"alg": "HS256", "typ": "JWT"},
         {**HEADER, "kid": "1"}, {**HEADER, "jku": "https://example.org/keys"}, {**HEADER, "jwk": {"kty": "oct", "k": "AA"}},
         {**HEADER, "x5u": "https://example.org/key"}, {**HEADER, "crit": ["exp"], "exp": 5}, {**HEADER, "cty": "JWT"},
-        {**HEADER, "b64": True},
+        {**HEADER, "b64": True}, {**HEADER, "crit": 1}, {**HEADER, "crit": [{}]},
     ],
     ids=str,
 )  # fmt: skip

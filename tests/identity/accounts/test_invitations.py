@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from nexusrag.identity.accounts.jobs import sweep
 from nexusrag.kernel.actions import ACTIONS_OF, Role
 from tests.identity.accounts.people import invitation, new_address, register
 from tests.support.api import Api, Person, error_of
@@ -34,7 +37,7 @@ async def test_an_invitation_shows_its_token_once(api: Api) -> None:
     assert (await listed(admin))["data"] == [made]
     assert token.rsplit("_", 1)[1] not in str(await rows(api, "select * from invitations where tenant_id = $1", admin.tenant))
     (event,) = await audited(api, admin.tenant, "auth.invitation.created")
-    assert event["resource_id"] == made["id"]
+    assert (event["resource_type"], event["resource_id"]) == ("invitation", made["id"])
 
 
 async def test_a_repeated_request_makes_no_second_one_and_shows_no_token(api: Api) -> None:
@@ -117,3 +120,21 @@ async def test_what_is_wrong_with_an_invitation_is_told(api: Api) -> None:
     ):
         assert error_of(await admin.post(PATH, json={"email": new_address(), **fields})) == ("VALIDATION_ERROR", 422), fields
     assert error_of(await admin.post(PATH, json={"email": "nobody", "role": "reader"})) == ("VALIDATION_ERROR", 422)
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired", "accepted"])
+async def test_a_role_is_held_by_those_alone_that_can_still_be_accepted(api: Api, end: str) -> None:
+    admin, roles = await api.person(), "/v1/admin/authz/roles"
+    assert (await admin.post(roles, json={"id": "r", "name": "x", "actions": ["corpora.read"]})).status_code == 201
+    made = await invitation(admin, new_address(), custom_role="r")
+    assert error_of(await admin.delete(f"{roles}/r")) == ("CONFLICT", 409)
+    if end == "revoked":
+        assert (await admin.post(f"{PATH}/{made['id']}/revoke")).status_code == 200
+    elif end == "expired":
+        await rows(api, "update invitations set expires_at = now() where id = $1", made["id"])
+    else:
+        user = (await register(api.anonymous(), made["email"], made["token"])).json()["data"]["user"]
+        assert (await admin.patch(f"/v1/admin/identity/users/{user['id']}/role", json={"role": "reader"})).status_code == 200
+    if end != "revoked":
+        await sweep(api.resources)
+    assert (await admin.delete(f"{roles}/r")).status_code == 204

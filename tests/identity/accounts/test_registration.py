@@ -142,6 +142,8 @@ async def test_where_anybody_may_register_each_gets_a_tenant_of_their_own(server
         assert len({user["tenant_id"] for user in users} | {admin.tenant}) == 3
         (tenant,) = await rows(api, "select name, is_home, status from tenants where id = $1", users[0]["tenant_id"])
         assert tenant == {"name": "Ada & Sons", "is_home": False, "status": "active"}
+        for event in ("tenant.created", "auth.account.registered"):
+            assert [row["actor_id"] for row in await audited(api, users[0]["tenant_id"], event)] == [users[0]["id"]], event
         # The default plan, which has no console for operations.
         headers = {"Authorization": f"Bearer {answers[0].json()['data']['access_token']}"}
         assert error_of(await client.get("/v1/ops/health", headers=headers)) == ("FEATURE_NOT_ENABLED", 403)

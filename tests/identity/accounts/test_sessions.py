@@ -130,3 +130,9 @@ async def test_an_account_without_a_password_has_none_to_change(api: Api) -> Non
     somebody = await account(api)
     await rows(api, "update users set password_hash = null where tenant_id = $1", somebody.tenant)
     assert error_of(await change(somebody, PASSWORD, NEW)) == ("CONFLICT", 409)
+
+
+async def test_whose_address_was_taken_away_can_still_change_the_password(api: Api) -> None:
+    somebody = await account(api)
+    await rows(api, "update users set email = null where tenant_id = $1 and id = $2", somebody.tenant, somebody.user_id)
+    assert (await change(somebody, PASSWORD, NEW)).status_code == 204

@@ -82,6 +82,21 @@ async def test_an_answer_that_is_not_right_ends_the_login(world: World, case: st
     assert await count(world.api, "select count(*) from users where tenant_id = $1 and not service", world.admin.tenant) == 0
 
 
+async def test_a_good_answer_that_is_too_long_is_refused(world: World) -> None:
+    await world.change(userinfo_url=f"{world.idp.url}/userinfo")
+    world.idp.userinfo["pad"] = "x" * MEGABYTE
+    assert error_of(await world.browser().login()) == EXCHANGE
+    world.idp.userinfo.clear()
+    world.idp.token_extra["pad"] = "x" * MEGABYTE
+    assert error_of(await world.browser().login()) == EXCHANGE
+    world.idp.token_extra.clear()
+    await rows(world.api, "update identity_providers set jwks_url = $2 where id = $1", world.id, f"{world.idp.url}/other")
+    world.idp.answers["/other"] = answering(json.dumps({"keys": world.idp.published, "pad": "x" * 300_000}))
+    assert error_of(await world.browser().login()) == EXCHANGE
+    world.idp.answers["/other"] = answering(json.dumps({"keys": world.idp.published, "pad": "x" * 200_000}))
+    await world.browser().session()
+
+
 @pytest.fixture
 async def hasty(servers: Servers, idp: OpenIDProvider) -> AsyncIterator[World]:
     """An API that waits 300 ms for a provider."""
@@ -155,6 +170,14 @@ async def test_new_keys_are_fetched_once_for_all_who_wait(world: World) -> None:
     await world.browser().session()
     world.idp.key, world.idp.published = rsa("new"), [rsa("new").as_dict(private=False)]
     before = world.idp.asked("/keys")
+
+    async def when_all_wait(request: web.Request) -> web.StreamResponse:
+        async with asyncio.timeout(10):
+            while world.idp.asked("/token") < 11:
+                await asyncio.sleep(0.01)
+        return web.json_response({"keys": world.idp.published})
+
+    world.idp.answers["/keys"] = when_all_wait
     answers = await asyncio.gather(*(world.browser().login(f"sub-{number}") for number in range(10)))
     assert [answer.status_code for answer in answers] == [200] * 10
     assert world.idp.asked("/keys") == before + 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from authlib.oauth2.client import DEFAULT_HEADERS
 
 from nexusrag.infra.redis import Redis
 from nexusrag.kernel import clock
@@ -60,6 +61,8 @@ async def test_the_provider_is_asked_with_proof_and_without_secrets_in_the_open(
     assert asked["redirect_uri"] == f"{world.api.base_url}{SSO}/oidc/{world.id}/callback"
     assert min(len(asked[name]) for name in ("state", "nonce", "code_challenge")) >= 43
     assert CLIENT_SECRET not in url
+    await world.browser().session()
+    assert "Authorization" not in DEFAULT_HEADERS, "the library would keep the secret of one request for all to come"
     again = query(await world.browser().begin())
     assert not {asked[name] for name in ("state", "nonce", "code_challenge")} & {
         again[name] for name in ("state", "nonce", "code_challenge")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nexusrag.kernel.ids import new_id
-from tests.identity.sso.world import JIT_OFF, World, described, keep_secret, made
+from tests.identity.sso.world import JIT_OFF, World, described, hearing, keep_secret, made
 from tests.support.api import Api, error_of
 from tests.support.behind import audited, count, rows
 from tests.support.installation import Servers, serving
@@ -302,6 +302,8 @@ async def test_a_role_that_is_taken_away_at_the_provider_is_lowered_at_the_next_
     await world.change(role_mapping_json=GROUPS)
     world.idp.claims["groups"] = ["Admins"]
     first = await world.browser().session()
+    await hearing(world.api.app)
+    assert (await world.me(first["session_token"])).json()["data"]["role"] == "admin"
     world.idp.claims["groups"] = []
     second = await world.browser().session()
     assert (first["role"], second["role"]) == ("admin", "reader")
@@ -344,6 +346,8 @@ async def test_the_last_admin_stays_one(world: World) -> None:
 async def test_a_person_is_called_what_the_provider_calls_them(world: World) -> None:
     world.idp.claims.update(ADA, name="Ada Byron")
     session = await world.browser().session()
+    await hearing(world.api.app)
+    assert (await world.me(session["session_token"])).json()["data"]["email"] == "ada@example.com"
     world.idp.claims.update(email="lovelace@example.com", name="Ada Lovelace")
     await world.browser().session()
 

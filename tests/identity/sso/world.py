@@ -5,10 +5,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+from fastapi import FastAPI
 
+from nexusrag.infra.changes import Changes
 from tests.support.api import Api, Person
 from tests.support.installation import http
 from tests.support.openid_provider import CLIENT_ID, CLIENT_SECRET, OpenIDProvider
+from tests.support.soon import soon
 
 PROVIDERS = "/v1/admin/identity/providers"
 SSO = "/v1/auth/sso"
@@ -103,6 +106,15 @@ async def made(admin: Person, body: dict[str, Any]) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     provider: dict[str, Any] = answer.json()["data"]
     return provider
+
+
+async def hearing(app: FastAPI) -> None:
+    """Wait until the process hears of changes, and so keeps callers for a while."""
+
+    async def hears() -> bool:
+        return app.state.resources.get(Changes).live
+
+    await soon(hears, True, within_s=10)
 
 
 def fragment(answer: httpx.Response) -> tuple[str, dict[str, str]]:

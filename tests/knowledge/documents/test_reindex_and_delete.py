@@ -7,7 +7,7 @@ import pytest
 
 from nexusrag.security.crypto.facade import BlobStore
 from tests.support.api import Api, Person, error_of
-from tests.support.behind import count, rows
+from tests.support.behind import Held, count, rows
 from tests.support.installation import Servers, serving, working
 
 BUSY = ("INGEST_IN_PROGRESS", 409)
@@ -143,3 +143,16 @@ async def test_deleting_at_once_happens_once(api: Api) -> None:
     answers = await asyncio.gather(*(editor.delete("/v1/documents/gone") for _ in range(5)))
     assert sorted(answer.status_code for answer in answers) == [204, 404, 404, 404, 404]
     assert await count(api, "select count(*) from jobs where tenant_id = $1 and kind = 'blob.remove'", editor.tenant) == 1
+
+
+async def test_a_document_that_somebody_holds_for_too_long_is_said_to_be_busy(servers: Servers) -> None:
+    """As a very long version does while it is swapped in."""
+    async with serving(servers.with_env(INGEST_EXECUTION_MODE="inline", API_DB_STATEMENT_TIMEOUT_MS="300")) as (app, url):
+        api = Api(servers, app, url)
+        editor, _ = await long_document(api)
+        async with Held(api, editor.tenant, "select 1 from documents where tenant_id = '{}' for update"):
+            answer = await editor.delete("/v1/documents/long")
+        assert error_of(answer) == ("SERVICE_UNAVAILABLE", 503)
+        assert answer.headers["Retry-After"] == "1"
+        assert (await editor.delete("/v1/documents/long")).status_code == 204
+        await api.close()

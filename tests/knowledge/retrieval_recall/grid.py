@@ -94,8 +94,7 @@ class Grid:
             await self.library.put(shelf, items[start : start + 200])
         await self._open(shelf)
         for visible, chunks in seen.items():
-            # One document is the least there is to see; below that the share would be another.
-            if len(chunks) <= 2 * visible * len(vectors) + 1:
+            if visible * len(vectors) >= 1:  # else there is nothing to see
                 self.cells.append(Cell(share, visible, shelf, caller(shelf.tenant, _name(visible)), np.array(chunks) + offset))
         await self._remember(shelf, per_document, offset)
 

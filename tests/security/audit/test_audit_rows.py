@@ -91,6 +91,16 @@ async def test_a_flood_of_bad_keys_does_not_fill_the_log(api: Api) -> None:
     assert after[0]["n"] - before[0]["n"] <= 10 * (int(seconds) + 2)
 
 
+async def test_a_flood_hides_no_attempt_with_a_key_of_ours(api: Api) -> None:
+    person = await api.person()
+    assert (await person.post(f"/v1/self-serve/api-keys/{person.key_id}/revoke")).status_code == 200
+    stranger = api.anonymous()
+    for _ in range(2):
+        await asyncio.gather(*(stranger.get("/v1/corpora") for _ in range(30)))
+        assert error_of(await person.get("/v1/corpora")) == ("AUTH_REVOKED_KEY", 401)
+    assert len(await audited(api, person.tenant, "auth.access.failure")) == 2
+
+
 @pytest.mark.slow
 async def test_the_life_of_a_document_is_recorded(api: Api) -> None:
     editor = await api.person("editor")

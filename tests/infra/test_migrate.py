@@ -1,0 +1,68 @@
+"""Migrations: any number of runners at once, any number of times, and whole or not at all when one is killed."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from nexusrag.infra.migrate import head, migrate
+from nexusrag.infra.urls import connect_arguments
+from nexusrag.kernel.ids import new_id
+from tests.support.installation import Servers
+from tests.support.processes import until
+
+pytestmark = pytest.mark.slow
+# Whoever migrates waits here in the middle of it, while somebody else holds the lock.
+HALF_WAY = """
+create function half_way() returns event_trigger language plpgsql as $$ begin
+    if to_regclass('public.chunks') is not null and to_regclass('public.jobs') is null then perform pg_advisory_xact_lock(7); end if;
+end $$;
+create event trigger half_way on ddl_command_end when tag in ('CREATE TABLE') execute function half_way();
+"""
+WAITING = "select count(*) > 0 from pg_locks where locktype = 'advisory' and objid = 7 and not granted"
+
+
+@pytest.fixture
+async def empty(servers: Servers) -> AsyncIterator[str]:
+    """The URL of a new database."""
+    admin, name = await servers.admin(), new_id("migrated")
+    await admin.execute(f"create database {name}")
+    parts = urlsplit(servers.settings.stores.database_migration_url.get_secret_value())
+    yield urlunsplit(parts._replace(path=f"/{name}"))
+    await admin.execute(f"drop database {name} with (force)")
+    await admin.close()
+
+
+async def test_several_at_once_and_again_reach_the_same_revision(empty: str) -> None:
+    assert await asyncio.gather(*(migrate(empty) for _ in range(3))) == [head()] * 3
+    assert await migrate(empty) == head()
+
+
+async def test_a_runner_that_is_killed_half_way_leaves_nothing(empty: str) -> None:
+    admin = await asyncpg.connect(**connect_arguments(empty))
+    try:
+        await admin.execute(HALF_WAY)
+        await admin.execute("select pg_advisory_lock(7)")
+        code = "import asyncio, sys; from nexusrag.infra.migrate import migrate; asyncio.run(migrate(sys.argv[1]))"
+        runner = await asyncio.create_subprocess_exec(sys.executable, "-c", code, empty)
+
+        async def half_way() -> bool:
+            assert runner.returncode is None
+            return bool(await admin.fetchval(WAITING))
+
+        async def gone() -> bool:
+            return bool(await admin.fetchval("select count(*) = 1 from pg_stat_activity where datname = current_database()"))
+
+        await until(half_way, 30)
+        runner.kill()
+        await runner.wait()
+        await admin.execute("select pg_advisory_unlock(7)")
+        await until(gone)
+        assert await admin.fetchval("select count(*) from pg_tables where schemaname = 'public'") == 0
+        await admin.execute("drop event trigger half_way")
+    finally:
+        await admin.close()
+    assert await migrate(empty) == head()
