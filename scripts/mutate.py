@@ -34,17 +34,26 @@ import sqlalchemy.ext.asyncio  # noqa: F401
 
 ROOT = Path(__file__).parent.parent
 LEAST = 0.9
-_POLICIES = (
-    "tests/access/policies/test_time_and_place.py", "tests/access/policies/test_comparisons.py", "tests/access/policies/test_language.py",
-    "tests/access/policies/test_decide.py", "tests/access/policies/test_patterns.py", "tests/access/policies/test_both_engines_agree.py",
-    "tests/proof/test_cedar.py", "tests/proof/test_policies_without_a_database.py",
-)  # fmt: skip
-# What makes SQL of a condition is left out: only a database can tell.
-_OF_POLICIES = ("attributes", "caller", "decide", "evaluate", "index", "language", "network", "patterns", "residual", "values", "window")
+_POLICIES = "tests/access/policies/test_{}.py"
+_TIME, _COMPARED, _READ, _DECIDED, _MATCHED, _BOTH = (
+    _POLICIES.format(name) for name in ("time_and_place", "comparisons", "language", "decide", "patterns", "both_engines_agree")
+)
+_NAIVE, _CEDAR = "tests/proof/test_policies_without_a_database.py", "tests/proof/test_cedar.py"
 _CREDENTIALS = ("tests/identity/test_persons.py", "tests/identity/test_checks.py")
-# Modules, each with the tests that run without a database and that look at it.
+# Modules, each with the tests that look at it and need no database, the quickest first. What makes SQL of a condition is left out: only
+# a database can tell.
 TARGETS: dict[str, tuple[str, ...]] = {
-    **{f"nexusrag/access/policies/{name}.py": _POLICIES for name in _OF_POLICIES},
+    "nexusrag/access/policies/attributes.py": (_TIME, _NAIVE, _COMPARED, _READ, _BOTH),
+    "nexusrag/access/policies/caller.py": (_NAIVE,),
+    "nexusrag/access/policies/decide.py": (_NAIVE, _DECIDED, _CEDAR),
+    "nexusrag/access/policies/evaluate.py": (_NAIVE, _COMPARED, _TIME, _BOTH),
+    "nexusrag/access/policies/index.py": (_NAIVE, _DECIDED),
+    "nexusrag/access/policies/language.py": (_READ, _NAIVE, _COMPARED),
+    "nexusrag/access/policies/network.py": (_TIME,),
+    "nexusrag/access/policies/patterns.py": (_MATCHED,),
+    "nexusrag/access/policies/residual.py": (_BOTH, _DECIDED),
+    "nexusrag/access/policies/values.py": (_NAIVE, _COMPARED, _BOTH),
+    "nexusrag/access/policies/window.py": (_TIME,),
     "nexusrag/kernel/tokens.py": ("tests/kernel/test_tokens.py",),
     "nexusrag/identity/credentials/persons.py": _CREDENTIALS,
     "nexusrag/identity/credentials/checks.py": _CREDENTIALS,
@@ -105,6 +114,8 @@ def _left_out(tree: ast.Module) -> Iterator[int]:
         if isinstance(node, ast.Import | ast.ImportFrom):
             skipped.append(node)
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__":
+            skipped.append(node)
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Literal":
             skipped.append(node)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
             skipped.append(node)  # prose

@@ -41,3 +41,11 @@ def test_keys_differ_and_their_hashes_depend_on_the_pepper() -> None:
     assert len({mint("api", KEY.id).secret for _ in range(100)}) == 100
     assert keyed_hash(KEY.secret, "one pepper") != keyed_hash(KEY.secret, "another pepper")
     assert len(keyed_hash(KEY.secret, "one pepper")) == 32
+
+
+def test_keys_that_were_given_out_stay_good() -> None:
+    """Their form and their hash are fixed: neither can change while a key of today is in use."""
+    given = "nrag_api_0199c9e2f1a87b6c8d9e0f1a2b3c4d5e_Zy0aB9xW8vC7uD6tE5sF4rG3qH2pI1oJ2UFfAs"
+    assert is_well_formed(given)
+    assert keyed_hash(given, "pepper").hex() == "3092e44d042a1528f8c36c4677d1b41f9664b81d6266001f796ff32946e37df9"
+    assert KEY.prefix == KEY.secret[: len("nrag_api_") + 12]

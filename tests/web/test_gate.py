@@ -42,7 +42,12 @@ def test_a_public_gate_lets_everyone_in_and_writes_nothing(legacy: bool, envelop
     assert {demand: getattr(made, demand) for demand in USUAL} == expected
     plain = public("all may know")
     assert (plain.legacy, plain.enveloped) == (False, True)
-    assert Gate(action=None).reason == ""
+
+
+def test_a_gate_that_says_nothing_is_the_usual_one() -> None:
+    made = Gate(action=Action.CORPORA_READ)
+    assert {demand: getattr(made, demand) for demand in USUAL} == USUAL
+    assert (made.on, made.reason) == (None, "")
 
 
 def test_a_public_gate_needs_a_reason() -> None:

@@ -60,9 +60,13 @@ class Passwords:
         """Whether it was hashed with other parameters than are in force now."""
         return _HASHER.check_needs_rehash(stored)
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    def demand_room(self) -> None:
+        """Raises SERVICE_BUSY when too many wait; for whatever is written before the password is looked at."""
         if self._busy >= _AT_ONCE + _WAITING:
             raise ApiError(ErrorCode.SERVICE_BUSY, "Too many people are logging in; try again shortly.", headers={"Retry-After": "1"})
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        self.demand_room()
         self._busy += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)

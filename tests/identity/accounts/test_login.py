@@ -10,10 +10,11 @@ import pytest
 from argon2 import PasswordHasher
 
 from nexusrag.identity.accounts import throttle
+from nexusrag.identity.accounts.passwords import Passwords
 from nexusrag.identity.accounts.service import login as login_service
 from tests.identity.accounts.people import PASSWORD, Account, account, calling_from, login, new_address
 from tests.support.api import Api, error_of
-from tests.support.behind import audited, rows
+from tests.support.behind import audited, count, rows
 
 WRONG = ("AUTH_UNAUTHORIZED", 401)
 
@@ -236,3 +237,10 @@ async def test_too_many_at_once_are_told_to_come_back(api: Api) -> None:
     async with httpx.AsyncClient(base_url=api.base_url, limits=httpx.Limits(max_connections=200), timeout=60) as client:
         answers = await asyncio.gather(*(login(client, new_address(), "whatever it is") for _ in range(120)))
     assert {error_of(answer) for answer in answers} == {WRONG, ("SERVICE_BUSY", 503)}
+
+
+async def test_a_flood_beyond_what_is_looked_at_leaves_no_rows(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.resources.get(Passwords), "_busy", 1000)
+    before = await count(api, "select count(*) from login_attempts")
+    assert error_of(await login(api.anonymous(), new_address())) == ("SERVICE_BUSY", 503)
+    assert await count(api, "select count(*) from login_attempts") == before

@@ -10,7 +10,7 @@ from nexusrag.kernel.ids import new_id
 from tests.identity.sso.world import JIT_OFF, World, described, hearing, keep_secret, made
 from tests.support.api import Api, error_of
 from tests.support.behind import audited, count, rows
-from tests.support.installation import Servers, serving
+from tests.support.installation import Servers, http, serving
 from tests.support.openid_provider import OpenIDProvider, openid_provider
 from tests.support.soon import soon
 
@@ -113,6 +113,34 @@ async def test_somebody_provisioned_is_known_by_their_external_id(world: World) 
     session = await world.browser().session("ada")
     assert (session["user_id"], session["role"]) == (user_id, "editor")
     assert (await world.browser().session("ada"))["user_id"] == user_id
+
+
+async def test_provisioning_and_logins_mean_the_same_person(world: World) -> None:
+    await world.change(jit_enabled=False)
+    token = (await world.admin.post("/v1/admin/identity/scim/token/create")).json()["data"]["token"]
+    ada = {"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "ada", "externalId": "sub-of-ada", "active": True}
+    async with http(world.api.base_url, token) as scim:
+        assert error_of(await world.browser().login("sub-of-ada")) == JIT_OFF
+        made_by_scim = (await scim.post("/v1/scim/v2/Users", json=ada)).json()["id"]
+        session = await world.browser().session("sub-of-ada")
+        assert session["user_id"] == made_by_scim
+        assert (await world.me(session["session_token"])).status_code == 200
+        await scim.patch(
+            f"/v1/scim/v2/Users/{made_by_scim}",
+            json={
+                "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+                "Operations": [{"op": "Replace", "path": "active", "value": "False"}],
+            },
+        )
+        assert error_of(await world.browser().login("sub-of-ada")) == JIT_OFF
+        assert (await scim.delete(f"/v1/scim/v2/Users/{made_by_scim}")).status_code == 204
+        again = (await scim.post("/v1/scim/v2/Users", json=ada)).json()["id"]
+        assert (await world.browser().session("sub-of-ada"))["user_id"] == again != made_by_scim
+
+        async def status() -> int:
+            return (await world.me(session["session_token"])).status_code
+
+        await soon(status, 401)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ async def login(call: CallContext, body: Login) -> AuthTokens:
     many of these; CONFLICT with the tenants' ids when the password fits in several and none is named.
     """
     call.refused_as = EventType.LOGIN_FAILURE
+    call.of(Passwords).demand_room()
     pepper, address = call.of(Settings).auth.auth_key_pepper.get_secret_value(), address_of(call)
     password = body.password.get_secret_value()
     async with call.of(Database).work(None) as work:
