@@ -78,8 +78,10 @@ async def test_of_two_requests_with_one_key_that_store_at_once_one_has_an_effect
     async with slow(servers, tmp_path) as (api, storage):
         editor, key = await api.person("editor"), {"Idempotency-Key": new_id("idem")}
         body = {"corpus_id": await editor.corpus(), "text": "Twice at once."}
-        both = [asyncio.create_task(editor.post("/v1/documents/text", json=body, headers=key)) for _ in range(2)]
-        await storage.reached(2)
+        both = []
+        for number in (1, 2):  # the second once the first stores, and holds the key no more
+            both.append(asyncio.create_task(editor.post("/v1/documents/text", json=body, headers=key)))
+            await storage.reached(number)
         storage.go_on.set()
         done, refused = sorted(await asyncio.gather(*both), key=lambda answer: answer.status_code)
         assert done.status_code == 202
