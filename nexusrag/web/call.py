@@ -64,6 +64,7 @@ class CallContext:
     # The request found everything as it wants it: there is no act for the gate's audit event to record.
     unchanged: bool = False
     events: list[tuple[EventType, dict[str, Any]]] = field(default_factory=list)
+    _on_resuming: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     _after_commit: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     _on_failure: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     _finally: list[Callable[[], None]] = field(default_factory=list)
@@ -123,6 +124,8 @@ class CallContext:
         await self.end_work()
         yield
         self._work = await self._stack.enter_async_context(self.work())
+        for action in self._on_resuming:
+            await action()
 
     @property
     def has_work(self) -> bool:
@@ -169,6 +172,10 @@ class CallContext:
     def on_failure(self, action: Callable[[], Awaitable[None]]) -> None:
         """Run `action` when the transaction is not committed, to take back what a rollback cannot."""
         self._on_failure.append(action)
+
+    def on_resuming(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Run `action` first in each further transaction of the request (`outside_work`)."""
+        self._on_resuming.append(action)
 
     def on_leaving(self, action: Callable[[], None]) -> None:
         """Run `action` when the request is over, whatever happened."""

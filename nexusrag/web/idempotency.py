@@ -30,6 +30,7 @@ async def replay(call: CallContext) -> None:
     row = await _held(call, scope, key)
     if row["key"] is None:
         call.idempotency = (scope, key, fingerprint)
+        call.on_resuming(lambda: _still_first(call, scope, key))
         return
     if row["fingerprint"] != fingerprint:
         raise ApiError(ErrorCode.IDEMPOTENCY_KEY_CONFLICT, "This Idempotency-Key was used for another request; choose a new one.")
@@ -67,8 +68,7 @@ async def store(call: CallContext, status: int, body: bytes) -> None:
     """Keep the answer, in the transaction of the effect.
 
     Raises IDEMPOTENCY_IN_PROGRESS when another request was faster after all: its commit may fall between the moment that
-    `replay` sees and the moment in which it gets the lock, and while a file is stored nobody holds the lock. The effect is then
-    rolled back with this transaction.
+    `replay` sees and the moment in which it gets the lock. The effect is then rolled back with this transaction.
     """
     if call.idempotency is None:
         return
@@ -116,6 +116,12 @@ async def _held(call: CallContext, scope: str, key: str) -> Any:
     if row is None or not row["held"]:
         raise _in_progress()
     return row
+
+
+async def _still_first(call: CallContext, scope: str, key: str) -> None:
+    """The lock went with the former transaction: another request may hold the key now, or be done already."""
+    if (await _held(call, scope, key))["key"] is not None:
+        raise _in_progress()
 
 
 def _key(call: CallContext) -> str | None:
