@@ -27,7 +27,7 @@ async def foreign_entities(api: Api, mine: Person) -> set[str]:
         for entity in (mapper.class_ for mapper in Base.registry.mappers):
             if issubclass(entity, TenantScoped):
                 seen = await work.session.scalars(select(entity).limit(1000))
-                found |= {entity.__tablename__} if any(row.tenant_id != mine.tenant for row in seen) else set()
+                found |= {entity.__tablename__} if any(row.tenant_id not in (mine.tenant, None) for row in seen) else set()
     return found
 
 

@@ -165,7 +165,8 @@ async def test_a_cancelled_reader_closes_its_file(storage: DirectoryStorage) -> 
         reading = asyncio.create_task(content(storage, "t1/a"))
         await asyncio.wait([reading], timeout=30)
         assert reading.cancelled()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    # Fewer are of something else that was closed meanwhile.
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 async def test_concurrent_writers_of_one_key_leave_one_of_their_objects(storage: DirectoryStorage, tmp_path: Path) -> None:
