@@ -72,7 +72,7 @@ async def ingest(job: Job) -> None:
             document_id,
             version_id=version_id,
             num_chunks=len(chunks),
-            progress={"pages": parsed.pages, "chunks": len(chunks), "chunks_done": len(chunks)},
+            progress={"pages": parsed.pages, "pages_done": parsed.pages, "chunks": len(chunks), "chunks_done": len(chunks)},
             reindexed=bool(job.args.get("reindex")),
         )
         await index.retire_others(work, document_id, version_id)
@@ -174,7 +174,8 @@ async def _embed(job: Job, document: Any, space_id: int, chunks: list[index.Inde
     if document["live_version_id"] or len(chunks) > _EMBED_BATCH:
         async with job.work() as work:
             known = await index.known_vectors(work, document["id"], space_id, [chunk.hash for chunk in chunks])
-            await documents.set_progress(work, document["id"], {"pages": pages, "chunks": len(chunks), "chunks_done": len(known)})
+            progress = {"pages": pages, "pages_done": pages, "chunks": len(chunks), "chunks_done": len(known)}
+            await documents.set_progress(work, document["id"], progress)
     vectors = np.empty((len(chunks), embedder.model.dimensions), dtype=np.float32)
     missing = []
     for place, chunk in enumerate(chunks):

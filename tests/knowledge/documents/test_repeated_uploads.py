@@ -90,13 +90,19 @@ async def test_overwriting_replaces_text_metadata_and_file(api: Api, editor: Per
 
 
 @pytest.mark.slow
-async def test_a_replacement_that_cannot_be_read_leaves_the_former_text_searchable(editor: Person, corpus: str) -> None:
-    await send(editor, corpus, "The lighthouse is painted red.")
-    await editor.settled("doc")
+async def test_a_replacement_that_cannot_be_read_leaves_the_former_text_and_its_file(api: Api, editor: Person, corpus: str) -> None:
+    await send(editor, corpus, "The lighthouse is painted red.", filename="red.txt", metadata_json={"hue": "red"})
+    before = await editor.settled("doc")
+    files = await live_blobs(api, editor)
     broken = await editor.upload(corpus, "broken.json", b'{"text": "unclosed', document_id="doc", overwrite="true")
     assert broken.status_code == 202
     document = await editor.settled("doc")
     assert document["status"] == "failed"
+    assert await live_blobs(api, editor) == files
+    for name in ("filename", "content_type", "metadata", "size_bytes", "version"):
+        assert document[name] == before[name], name
+    assert (await editor.post("/v1/documents/doc/reindex", json={"chunk_size_chars": 500})).status_code == 202
+    assert (await editor.settled("doc"))["status"] == "succeeded"
     (passage,) = await editor.search(corpus, "what colour is the lighthouse?")
     assert passage["text"] == "The lighthouse is painted red."
 

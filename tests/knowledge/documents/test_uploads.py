@@ -1,13 +1,19 @@
 """Uploads: which formats go in, what is said of what does not, and that nothing a client names reaches the file system."""
 
+import asyncio
+import io
 import json
 from typing import Any
 
 import pytest
+from reportlab.pdfgen import canvas  # type: ignore[import-untyped]
 
+from nexusrag.providers.embeddings.port import Embedder
 from nexusrag.security.crypto.facade import BlobStore
 from tests.support.api import Api, Person, error_of
 from tests.support.behind import count, rows
+from tests.support.installation import Servers, serving
+from tests.support.processes import until
 
 INVALID = ("VALIDATION_ERROR", 422)
 
@@ -49,9 +55,47 @@ async def test_the_document_tells_how_far_it_is(editor: Person, corpus: str) -> 
     document = (await editor.get(f"/v1/documents/{document_id}")).json()["data"]
     assert (document["status"], document["num_chunks"], document["version"], document["failure_reason"]) == ("succeeded", 1, 1, None)
     assert (document["metadata"], document["filename"], document["ingest_source"]) == ({"team": "a"}, "one.txt", "raw_text")
-    assert {"bytes": 18, "chunks": 1, "chunks_done": 1}.items() <= document["progress"].items()
+    assert document["progress"] == {"bytes": 18, "pages": None, "pages_done": None, "chunks": 1, "chunks_done": 1}
     assert document["queued_at"] <= document["processing_started_at"] <= document["completed_at"]
     assert document["last_reindexed_at"] is None
+
+
+async def test_a_long_document_tells_how_far_it_is_while_it_is_embedded(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nexusrag.knowledge.ingestion.jobs._EMBED_BATCH", 4)
+    book = io.BytesIO()
+    page = canvas.Canvas(book)
+    for number in range(60):
+        page.drawString(72, 720, f"Page {number} tells of lantern {number} and of nothing else.")
+        page.showPage()
+    page.save()
+    async with serving(servers.with_env(INGEST_EXECUTION_MODE="inline", CHUNK_SIZE_CHARS="200", CHUNK_OVERLAP_CHARS="0")) as (app, url):
+        api = Api(servers, app, url)
+        editor = await api.person("editor")
+        corpus = await editor.corpus()
+        embedder = app.state.resources.get(Embedder)
+        embed, batches, go_on = embedder.embed, [0], asyncio.Event()
+
+        async def embedding() -> bool:
+            return batches[0] == 2
+
+        async def embedding_slowly(texts: list[str], **options: Any) -> Any:
+            batches[0] += 1
+            if batches[0] == 2:
+                await go_on.wait()
+            return await embed(texts, **options)
+
+        monkeypatch.setattr(embedder, "embed", embedding_slowly)
+        upload = asyncio.create_task(editor.upload(corpus, "book.pdf", book.getvalue(), document_id="book"))
+        await until(embedding)
+        document = (await editor.get("/v1/documents/book")).json()["data"]
+        go_on.set()
+        assert (await upload).status_code == 202
+        done = await editor.settled("book")
+        half_way = document["progress"]
+        assert document["status"] == "processing"
+        assert (half_way["pages"], half_way["pages_done"], half_way["chunks_done"]) == (60, 60, 4)
+        assert 4 < half_way["chunks"] == done["num_chunks"] == done["progress"]["chunks_done"]
+        await api.close()
 
 
 @pytest.mark.parametrize(

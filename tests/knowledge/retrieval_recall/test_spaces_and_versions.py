@@ -53,6 +53,9 @@ async def test_a_corpus_of_another_model_is_refused_over_http(api: Api, new_libr
     shelf = await new_library(DIMENSIONS).shelf(person.tenant, "tenant")
     answer = await person.post(f"/v1/corpora/{shelf.corpus}/search", json={"query": "bakard"})
     assert error_of(answer) == ("EMBEDDING_DIMENSION_MISMATCH", STATUS[ErrorCode.EMBEDDING_DIMENSION_MISMATCH])
+    document = await person.settled(await person.text(shelf.corpus, "Of another model.", wait=False))
+    assert document["status"] == "failed"
+    assert document["failure_reason"].startswith("EMBEDDING_DIMENSION_MISMATCH: the corpus was indexed with ")
 
 
 @ARMS
