@@ -1,8 +1,8 @@
-"""Mutation testing of what decides without a database: `python scripts/mutate.py [MODULE ...]`, by default all of TARGETS.
+"""Mutation testing of what decides who may do what: `python scripts/mutate.py [MODULE ...]`, by default all of TARGETS.
 
 Each mutant is one small change of one module: a comparison turned round, a constant replaced, a statement left out. It is killed if
 a test fails. Prints the survivors and the score; exits with 1 below 90 %. Each mutant runs in a process of its own, forked from one
-that has imported what does not change.
+that has imported what does not change; all ask one database.
 """
 
 import argparse
@@ -10,22 +10,24 @@ import ast
 import contextlib
 import copy
 import functools
+import importlib
 import importlib.abc
 import importlib.machinery
 import io
 import itertools
 import os
 import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 # Imported once, for all children.
-import asyncpg  # noqa: F401
+import asyncpg
 import hypothesis  # noqa: F401
 import pydantic  # noqa: F401
 import pytest
@@ -40,8 +42,8 @@ _TIME, _COMPARED, _READ, _DECIDED, _MATCHED, _BOTH = (
 )
 _NAIVE, _CEDAR = "tests/proof/test_policies_without_a_database.py", "tests/proof/test_cedar.py"
 _CREDENTIALS = ("tests/identity/test_persons.py", "tests/identity/test_checks.py")
-# Modules, each with the tests that look at it and need no database, the quickest first. What makes SQL of a condition is left out: only
-# a database can tell.
+# Modules, each with the tests that look at it, the quickest first. None of them asks a database, but what they make of a condition is
+# held against what PostgreSQL makes of it.
 TARGETS: dict[str, tuple[str, ...]] = {
     "nexusrag/access/policies/attributes.py": (_TIME, _NAIVE, _COMPARED, _READ, _BOTH),
     "nexusrag/access/policies/caller.py": (_NAIVE,),
@@ -51,7 +53,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "nexusrag/access/policies/language.py": (_READ, _NAIVE, _COMPARED),
     "nexusrag/access/policies/network.py": (_TIME,),
     "nexusrag/access/policies/patterns.py": (_MATCHED,),
-    "nexusrag/access/policies/residual.py": (_BOTH, _DECIDED),
+    "nexusrag/access/policies/residual.py": (_DECIDED, _BOTH),
+    "nexusrag/access/policies/sql.py": (_DECIDED, _COMPARED, _MATCHED, _BOTH),
     "nexusrag/access/policies/values.py": (_NAIVE, _COMPARED, _BOTH),
     "nexusrag/access/policies/window.py": (_TIME,),
     "nexusrag/kernel/tokens.py": ("tests/kernel/test_tokens.py",),
@@ -205,8 +208,43 @@ class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         return False
 
 
+class _Database:
+    """The fixture of tests/access/policies/conftest.py, of servers that somebody else keeps."""
+
+    @pytest.fixture(scope="session")
+    async def database(self) -> AsyncIterator[Any]:
+        connect_arguments: Any = importlib.import_module("nexusrag.infra.urls").connect_arguments
+        connection = await asyncpg.connect(**connect_arguments(os.environ[_URL]))
+        await connection.execute("set role nexusrag_app")
+        yield connection
+        await connection.close()
+
+
+_URL = "NEXUSRAG_MUTATED_AGAINST"
+_SERVE = """
+import sys
+from tests.support.installation import Servers
+servers = Servers()
+print(servers.settings.stores.database_migration_url.get_secret_value(), flush=True)
+sys.stdin.read()
+servers.close()
+"""
+
+
+@contextlib.contextmanager
+def _servers() -> Iterator[None]:
+    """A migrated database, in another process: this one must not import what is to be mutated."""
+    with subprocess.Popen([sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        os.environ[_URL] = child.stdout.readline().strip()  # handed on to the children
+        try:
+            yield
+        finally:
+            child.communicate()
+
+
 class _Passed:
-    """Which tests pass with nothing changed: those that need a database or a fixture of the whole do not."""
+    """Which tests pass with nothing changed: those that need a fixture of the whole do not."""
 
     def __init__(self) -> None:
         self.failed: list[str] = []
@@ -216,11 +254,11 @@ class _Passed:
             self.failed.append(report.nodeid)
 
 
-def _run(tests: Sequence[str], deselected: Sequence[str], plugin: object | None = None) -> int:
+def _run(tests: Sequence[str], deselected: Sequence[str], *plugins: object) -> int:
     options = ["-q", "-p", "no:cacheprovider", "--noconftest", "--no-header", *(f"--deselect={one}" for one in deselected)]
     silence = io.StringIO()
     with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
-        return int(pytest.main([*options, *([] if plugin else ["-x"]), *tests], plugins=[plugin] if plugin else []))
+        return int(pytest.main([*options, *([] if plugins else ["-x"]), *tests], plugins=[_Database(), *plugins]))
 
 
 def _baseline(tests: Sequence[str], told: Path) -> int:
@@ -290,10 +328,11 @@ def main() -> int:
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     judged: list[tuple[Mutant, bool]] = []
-    for mutant, survived in _survivors(itertools.islice(_prepared(modules), 0, None, given.every), given.jobs):
-        judged.append((mutant, survived))
-        if survived:
-            print(f"survived: {mutant}", flush=True)
+    with _servers():
+        for mutant, survived in _survivors(itertools.islice(_prepared(modules), 0, None, given.every), given.jobs):
+            judged.append((mutant, survived))
+            if survived:
+                print(f"survived: {mutant}", flush=True)
     return _report(judged)
 
 

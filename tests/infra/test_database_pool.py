@@ -40,12 +40,13 @@ async def test_what_is_no_tenant_id_never_reaches_the_database(queue: Queue, nam
 async def test_what_an_earlier_user_of_the_connection_set_is_gone(servers: Servers) -> None:
     database = Database(servers.with_env().stores, pool_size=1)
     try:
-        async with database.work("tenant-a") as work:
-            await work.raw.execute("select set_config('app.tenant', 'tenant-a', false)")
-            await work.raw.execute("set statement_timeout = 1")
-        async with database.work(None) as work:
-            assert (await seen_by(work))[0] == ""
-            assert await work.raw.fetchval("show statement_timeout") != "1ms"
+        for following in (None, "tenant-b"):
+            async with database.work("tenant-a") as work:
+                await work.raw.execute("select set_config('app.tenant', 'tenant-a', false)")
+                await work.raw.execute("set statement_timeout = 1")
+            async with database.work(following) as work:
+                assert (await seen_by(work))[0] == (following or "")
+                assert await work.raw.fetchval("show statement_timeout") != "1ms"
     finally:
         await database.close()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -51,11 +52,13 @@ class Crash(NamedTuple):
     person: Person
     corpus: str
     queue: str
+    working: Path  # where workers put what they need for a while
 
     @asynccontextmanager
     async def worker(self) -> AsyncIterator[Process]:
         before = {row["id"] for row in await self.admin.fetch("select id from workers where queue = $1", self.queue)}
-        with process(self.servers, "worker", INGEST_QUEUE_NAME=self.queue, INGEST_MAX_CONCURRENCY="4") as started:
+        env = {"INGEST_QUEUE_NAME": self.queue, "INGEST_MAX_CONCURRENCY": "4", "TMPDIR": str(self.working)}
+        with process(self.servers, "worker", **env) as started:
 
             async def ready() -> bool:
                 assert started.code is None, started.output()
@@ -90,14 +93,14 @@ class Crash(NamedTuple):
 
 
 @pytest.fixture
-async def crash(servers: Servers) -> AsyncIterator[Crash]:
+async def crash(servers: Servers, tmp_path: Path) -> AsyncIterator[Crash]:
     queue = new_id("queue")
     async with serving(servers.with_env(INGEST_QUEUE_NAME=queue)) as (app, base_url):
         api = Api(servers, app, base_url)
         admin = await servers.admin()
         try:
             person = await api.person()
-            yield Crash(servers, admin, api, person, await person.corpus(), queue)
+            yield Crash(servers, admin, api, person, await person.corpus(), queue, tmp_path)
         finally:
             await admin.close()
             await api.close()
@@ -141,6 +144,7 @@ async def test_a_killed_worker_is_replaced_within_15_seconds_and_leaves_no_trace
         assert (job["started_at"] - killed_at).total_seconds() <= 15
         await crash.like_a_clean_run(document)
     assert not any(is_alive(parser.pid) for parser in parsers)
+    assert list(crash.working.iterdir()) == []  # of the plaintext, too
 
 
 async def test_a_worker_that_wakes_up_after_its_lease_has_no_second_effect(crash: Crash) -> None:

@@ -33,9 +33,8 @@ def person(tenant: Any, caller: tuple[str, str]) -> Any:
     if key:
         actions &= set(tenant["roles"][key["custom_role"] or key["role"]])
     exactly = next((role for role in BUILT_IN if set(tenant["roles"][role]) == actions), None)
-    roles = [
-        ("role", role) for role in (*(role for role in BUILT_IN if set(tenant["roles"][role]) <= actions), user["custom_role"]) if role
-    ]
+    held = [role for role in BUILT_IN if set(tenant["roles"][role]) <= actions]
+    roles = [("role", role) for role in (*held, user["custom_role"]) if role]
     return {
         "actions": actions, "admin": exactly == "admin", "names": {caller, ("user", user_id), *roles, *(("group", one) for one in groups)},
         "seen": {
@@ -52,9 +51,9 @@ def decide(tenant: Any, caller: tuple[str, str], verb: str, document_id: str, re
     if who is None or ACTION[verb] not in who["actions"]:
         return "person" if who is None else "role"
     if verb == "search":
-        corpus = tenant["corpora"][tenant["documents"][document_id]["corpus_id"]]
-        refused = deciding(tenant, "deny", "corpus", "search", who, corpus, request)
-        return f"policy {refused}" if refused else of_document(tenant, who, "read", document_id, request)
+        corpus, verb = tenant["corpora"][tenant["documents"][document_id]["corpus_id"]], "read"
+        if refused := deciding(tenant, "deny", "corpus", "search", who, corpus, request):
+            return f"policy {refused}"
     return of_document(tenant, who, verb, document_id, request)
 
 
@@ -63,8 +62,7 @@ def of_document(tenant: Any, who: Any, verb: str, document_id: str, request: Any
     corpus = tenant["corpora"][document["corpus_id"]]
     if corpus["deleted"]:
         return "gone"
-    denying = deciding(tenant, "deny", "document", verb, who, document, request)
-    if denying:
+    if denying := deciding(tenant, "deny", "document", verb, who, document, request):
         return f"policy {denying}"
     for grant in tenant["grants"]:
         in_force = grant["expires_in"] is None or grant["expires_in"] > 0
@@ -107,8 +105,7 @@ def holds(condition: Any, values: Any) -> bool | None:
         outcomes = [holds(one, values) for one in given]
         return next((end for end in (op == "any", None) if end in outcomes), op == "all")
     if op == "not":
-        inside = holds(given, values)
-        return None if inside is None else not inside
+        return None if (inside := holds(given, values)) is None else not inside
     operands = [value(one, values) for one in (given if isinstance(given, list) else [given])]
     return operands[0] is not None if op == "exists" else compare(op, *operands)
 
@@ -140,7 +137,7 @@ def compare(op: str, a: Any, b: Any) -> bool | None:
 
 
 def sort(one: Any) -> str | None:
-    kinds = ((bool, "boolean"), (str, "string"), ((int, float), "number"), (list, "list"))
+    kinds = ((bool, "boolean"), (str, "string"), (int | float, "number"), (list, "list"))
     return next((name for kind, name in kinds if isinstance(one, kind)), None)
 
 

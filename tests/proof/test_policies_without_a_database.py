@@ -1,5 +1,6 @@
 """Policies and the naive reference decide alike over generated tenants, without a database: who is meant, which policy decides, and why."""
 
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -61,3 +62,10 @@ def test_each_policy_set_decides_as_the_reference_does(seed: int) -> None:
                 )
                 assert (decision.denied_by, told.denied_by) == (denied, denied)
                 assert decision.allowed_by == told.allowed_by == (allowed if denied is None else None)
+
+
+def test_the_reference_is_short_and_knows_nothing_of_the_product() -> None:
+    """Else it would be wrong where the product is."""
+    text = Path(reference.__file__).read_text()
+    assert len(text.splitlines()) <= 150
+    assert "nexusrag" not in text

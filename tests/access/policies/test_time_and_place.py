@@ -1,5 +1,6 @@
 """time_between and ip_in."""
 
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -73,6 +74,13 @@ def test_windows(window: dict[str, Any], moment: str | None, open_: bool | None)
     assert during(window, moment) is open_
 
 
+@pytest.mark.parametrize("day", ["mon", "tue", "wed", "thu", "fri", "sat", "sun"])
+def test_each_day_of_the_week_has_its_name(day: str) -> None:
+    window, monday = {"start": "00:00", "end": "24:00", "days": [day]}, date(2026, 1, 5)
+    days = [during(window, f"{monday + timedelta(days=number)}T12:00:00Z") for number in range(7)]
+    assert [number for number, is_open in enumerate(days) if is_open] == [("mon", "tue", "wed", "thu", "fri", "sat", "sun").index(day)]
+
+
 @pytest.mark.parametrize(
     "window",
     [
@@ -135,3 +143,8 @@ def test_what_is_no_network(networks: Any) -> None:
     with pytest.raises(PolicyError) as caught:
         within(networks, None)
     assert caught.value.path == "$.ip_in[1]"
+
+
+def test_the_network_that_is_none_is_named_by_its_place() -> None:
+    with pytest.raises(PolicyError, match="Number 3 "):
+        within(["10.0.0.0/8", "::1", "nowhere"], None)
