@@ -5,6 +5,7 @@ perturbed copies of them. NEXUSRAG_BENCH_CHUNKS takes another number than 200,00
 """
 
 import os
+import re
 from collections.abc import AsyncIterator, Iterator
 from time import perf_counter
 
@@ -29,6 +30,7 @@ CHUNKS = int(os.environ.get("NEXUSRAG_BENCH_CHUNKS", "200000"))
 # The whole first, while the index holds it alone: the others are what comes to it.
 TENANTS, VISIBLE = (1.0, 0.1, 0.01, 0.001, 0.0001), (0.001, 0.01, 0.1, 1.0)
 COLLECTIONS = ("cranfield", "squad2dev")
+_SENTENCE = re.compile(r"(?<=[.?!])\s+|\s+\.\s+")
 QUESTIONS, TIMED = 100, 60
 WORDS = 40  # of each text: enough for the lexical half of the search to have its share of the work
 PERTURBED = 0.2  # length of what is added to a unit vector
@@ -50,16 +52,23 @@ async def library(servers: Servers) -> AsyncIterator[Library]:
 
 
 async def _embedded(servers: Servers) -> tuple[list[str], Vectors, list[Question]]:
-    """Texts with their vectors, and questions."""
+    """Texts with their vectors, and questions: documents whole and by sentence, and what is asked about them but for the questions."""
     settings = servers.with_env(EMBEDDING_PROVIDER="local")
     outbound = Outbound(settings.outbound)
     embedder = open_embedder(settings, outbound)
+    texts: dict[str, None] = {}
+    asked: list[str] = []
+    for name in (name for name in COLLECTIONS if (quality.DIRECTORY / name).is_dir()):
+        collection = quality.load(name)
+        queries = [query.text for query in collection.queries]
+        asked += queries[:: max(1, len(queries) // (QUESTIONS // len(COLLECTIONS)))][: QUESTIONS // len(COLLECTIONS)]
+        sentences = [one for text in collection.documents.values() for one in _SENTENCE.split(text) if len(one.split()) >= 5]
+        texts |= dict.fromkeys([*collection.documents.values(), *sentences, *queries, *quality.unanswerable(name)])
+    apart = set(asked)
+    kept = [text for text in texts if text and text not in apart]
     try:
-        loaded = [quality.load(name) for name in COLLECTIONS if (quality.DIRECTORY / name).is_dir()]
-        texts = [text for collection in loaded for text in collection.documents.values() if text]
-        each = QUESTIONS // len(loaded)
-        asked = [query.text for one in loaded for query in one.queries[:: max(1, len(one.queries) // each)][:each]]
-        return texts, await embedder.embed(texts), [Question(*pair) for pair in zip(asked, await embedder.embed(asked), strict=True)]
+        vectors = np.concatenate([await embedder.embed(kept[start : start + 500]) for start in range(0, len(kept), 500)])
+        return kept, vectors, [Question(*pair) for pair in zip(asked, await embedder.embed(asked), strict=True)]
     finally:
         await embedder.close()
         await outbound.close()
