@@ -114,13 +114,15 @@ class Up:
 
     def child(self, command: str) -> int:
         """The pid of its process `api` or `worker`."""
-        (pid,) = [pid for pid, line in self._children() if command in line and "nexusrag.cli.main" in line]
+        # A process that the worker starts bears the worker's command line for a moment.
+        lines = [(pid, parent, line) for pid, parent, line in self._children() if command in line and "nexusrag.cli.main" in line]
+        (pid,) = [pid for pid, parent, _ in lines if parent not in {one for one, _, _ in lines}]
         return pid
 
-    def _children(self) -> Iterator[tuple[int, list[str]]]:
+    def _children(self) -> Iterator[tuple[int, int, list[str]]]:
         for child in self.process.children():
             with suppress(psutil.Error):  # one that has ended and was not waited for yet
-                yield int(child.pid), child.cmdline()
+                yield int(child.pid), int(child.ppid()), child.cmdline()
 
     async def stop(self, number: signal.Signals = signal.SIGTERM, within_s: float = 60) -> int:
         """Ask it to end; its exit code."""
