@@ -17,6 +17,8 @@ from fastapi.params import Form
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from starlette.datastructures import UploadFile
+from starlette.routing import Match
+from starlette.types import Scope
 
 from nexusrag.infra.database import contended, unreachable
 from nexusrag.infra.ids import request_id_of
@@ -44,6 +46,7 @@ class GatedRoute(APIRoute):
         self.errors = errors
         self.legacy = legacy
         self._stages: tuple[tuple[Stage, ...], tuple[Stage, ...]] | None = None
+        self._begins = path.partition("{")[0]
         super().__init__(path, as_data(endpoint, options.get("status_code") or 200), strict_content_type=False, **options)
 
     def get_route_handler(self) -> Handler:
@@ -69,6 +72,12 @@ class GatedRoute(APIRoute):
             return response
 
         return handle
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        # Routes are asked one after the other: most can tell from how the path begins.
+        if not scope.get("root_path") and not scope["path"].startswith(self._begins):
+            return Match.NONE, {}
+        return super().matches(scope)
 
     def stages(self, pipeline: Pipeline) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
         """The stages that apply to this route, before and within the transaction."""

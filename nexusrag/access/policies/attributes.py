@@ -1,6 +1,6 @@
 """What a condition may name, and the values that it finds there: the caller's, the request's and the resource's."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from functools import cached_property
@@ -9,6 +9,7 @@ from typing import Any
 
 from nexusrag.access.policies.values import SCALARS, kind, storable
 
+Known = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 PRINCIPAL = frozenset({"id", "tenant_id", "role", "custom_role", "groups", "group_ids", "email", "credential", "credential_id"})
 REQUEST = frozenset({"time", "ip", "method", "path", "action"})
 
@@ -43,14 +44,23 @@ def schema_of(resource_type: str, schemas: Mapping[str, Schema] = SCHEMAS) -> Sc
 class Attributes:
     """The values of one decision. `request["time"]` is a moment in ISO 8601 with a zone, `request["ip"]` an address.
 
-    What JSON in PostgreSQL cannot hold counts as missing, so that both sides see the same.
+    What JSON in PostgreSQL cannot hold counts as missing, so that both sides see the same. Caller and request may be functions, which
+    are called when a policy asks: most requests meet none that does.
     """
 
-    def __init__(self, principal: Mapping[str, Any], request: Mapping[str, Any], resource: Mapping[str, Any] | None = None) -> None:
-        self.principal = {name: _plain(value) for name, value in principal.items()}
-        self.request = {name: _plain(value) for name, value in request.items()}
+    def __init__(self, principal: Known, request: Known, resource: Mapping[str, Any] | None = None) -> None:
+        self._of_principal = principal
+        self._of_request = request
         self.resource: dict[str, Any] = dict(resource or {})
         self._local: dict[tzinfo, datetime | None] = {}
+
+    @cached_property
+    def principal(self) -> dict[str, Any]:
+        return _said(self._of_principal)
+
+    @cached_property
+    def request(self) -> dict[str, Any]:
+        return _said(self._of_request)
 
     def about(self, resource: Mapping[str, Any]) -> "Attributes":
         """The same caller and request with another resource."""
@@ -83,6 +93,11 @@ class Attributes:
         if zone not in self._local:
             self._local[zone] = _moment(self.request.get("time"), zone)
         return self._local[zone]
+
+
+def _said(known: Known) -> dict[str, Any]:
+    given = known if isinstance(known, Mapping) else known()
+    return {name: _plain(value) for name, value in given.items()}
 
 
 def unmapped(address: IPv4Address | IPv6Address) -> tuple[int, int]:

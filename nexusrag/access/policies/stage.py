@@ -4,7 +4,9 @@ Roles say what may be done with resources other than documents; a policy can tak
 Documents have a rule of their own (knowledge/visibility.py), which asks the same policies.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 from nexusrag.access.policies.attributes import Attributes
@@ -37,7 +39,7 @@ async def bind(call: CallContext) -> None:
     own = call.principal.tenant_id
     call.caller = Caller(
         principal=call.principal,
-        attributes=Attributes(describe(call.principal), _request(call)),
+        attributes=Attributes(partial(describe, call.principal), _request(call)),
         policies=await (policies.of(own) if call.gate.transaction else policies.or_last_known(own)),
         default_deny=auth.authz_default_deny,
         bypass=auth.authz_admin_bypass_document_acl,
@@ -70,15 +72,14 @@ def refuse(call: CallContext, policy_id: str | None) -> None:
         raise ApiError(ErrorCode.AUTHZ_DENIED, "A policy denies this; ask an admin.")
 
 
-def _request(call: CallContext) -> dict[str, Any]:
-    client = call.request.client
-    return {
-        "time": clock.seconds(clock.now()),
-        "ip": client.host if client else None,
-        "method": call.request.method,
-        "path": call.request.url.path,
-        "action": call.gate.action.value if call.gate.action else "",
-    }
+def _request(call: CallContext) -> Callable[[], dict[str, Any]]:
+    """Bound to what it needs and not to the call, which a run would keep alive with it."""
+    action = call.gate.action.value if call.gate.action else ""
+    return partial(_describe_request, clock.now(), call.request.client, call.request.method, call.request.scope["path"], action)
+
+
+def _describe_request(moment: datetime, client: Any, method: str, path: str, action: str) -> dict[str, Any]:
+    return {"time": clock.seconds(moment), "ip": client.host if client else None, "method": method, "path": path, "action": action}
 
 
 def _needed(gate: Gate, method: str) -> bool:
