@@ -24,7 +24,7 @@ from nexusrag.process import open_process
 from nexusrag.settings import Settings
 from nexusrag.web import openapi
 from nexusrag.web.domain import Domain
-from nexusrag.web.envelope import ENVELOPED, Envelope, Errors, Listed, error_response
+from nexusrag.web.envelope import ENVELOPED, Envelope, Listed, error_response, errors_below
 from nexusrag.web.gate import public
 from nexusrag.web.hosts import AllowedHosts
 from nexusrag.web.legacy import legacy_headers, legacy_path
@@ -32,6 +32,7 @@ from nexusrag.web.route import GatedRoute, invalid
 from nexusrag.web.router import Declared, Router
 
 _META = Router("", tag="Meta")
+_BUSY = ("agents", "knowledge")
 _NOT_FOUND = ApiError(ErrorCode.NOT_FOUND, "No such path; see /v1/docs.")
 
 
@@ -62,7 +63,7 @@ def create_app(settings: Settings, *, domains: Sequence[Domain] = DOMAINS) -> Fa
     app.state.drains = [drain for domain in domains for drain in domain.drains]
     hosts = [host.strip() for host in settings.web.allowed_hosts.split(",") if host.strip()]
     if hosts != ["*"]:
-        app.add_middleware(AllowedHosts, hosts=hosts)
+        app.add_middleware(AllowedHosts, hosts=hosts, errors=app.state.errors)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.router.routes[:] = routes_of((*domains, _meta_domain()), legacy=settings.web.legacy_routes_enabled)
@@ -73,7 +74,8 @@ def create_app(settings: Settings, *, domains: Sequence[Domain] = DOMAINS) -> Fa
 
 
 def routes_of(domains: Sequence[Domain], *, legacy: bool) -> list[BaseRoute]:
-    """Every route of the domains, and the aliases of those that have one."""
+    """Every route of the domains, and the aliases of those that have one. They are tried in this order: the busy ones first."""
+    domains = sorted(domains, key=lambda domain: domain.wing not in _BUSY)
     declared = [route for domain in domains for router in domain.routers for route in router.routes]
     routes: list[BaseRoute] = [_route(route, route.path, alias=False) for route in declared]
     if legacy:
@@ -145,13 +147,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if status == 405:
         return _wrong_method(request)
     known = _NOT_FOUND if status == 404 else ApiError(ErrorCode.BAD_REQUEST, "The request cannot be understood.")
-    return _errors_below(request).answer(known, request_id_of(request))
-
-
-def _errors_below(request: Request) -> Errors:
-    """The form of refusals where no route matched: that of the router below whose prefix the path stands."""
-    path, known = request.scope["path"], request.app.state.errors
-    return next((errors for prefix, errors in known.items() if path == prefix or path.startswith(f"{prefix}/")), ENVELOPED)
+    return errors_below(request.app.state.errors, request.scope["path"]).answer(known, request_id_of(request))
 
 
 def _wrong_method(request: Request) -> Response:

@@ -19,7 +19,7 @@ class IdentitySettings(Group):
     )
     auth_invitation_ttl_days: int = Field(7, ge=1, le=90, description="life of an invitation")
     identity_dual_control_required: bool = Field(False, description="raising a role needs a second admin")
-    sso_enabled: bool = Field(True, description="serve single sign-on")
+    sso_enabled: bool = Field(True, description="serve single sign-on; while false, sessions that came of it are refused")
     sso_allowed_redirect_hosts: str = Field(
         "", description="comma-separated hosts to which a login may return, this API's own included; in development also loopback"
     )

@@ -103,3 +103,8 @@ class Errors:
 
 
 ENVELOPED = Errors()
+
+
+def errors_below(known: Mapping[str, Errors], path: str) -> Errors:
+    """The form of refusals where no route was matched: that of the router below whose prefix the path stands, by `known`."""
+    return next((errors for prefix, errors in known.items() if path == prefix or path.startswith(f"{prefix}/")), ENVELOPED)

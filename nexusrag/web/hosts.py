@@ -1,7 +1,7 @@
 """Host headers: how one is read, and which are answered (ALLOWED_HOSTS). Anything else is refused before a route is looked for."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nexusrag.infra.ids import request_id_of
 from nexusrag.kernel.errors import ApiError, ErrorCode
-from nexusrag.web.envelope import error_response
+from nexusrag.web.envelope import Errors, errors_below
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
 _REFUSED = ApiError(ErrorCode.BAD_REQUEST, "This host is not served here; ALLOWED_HOSTS names those that are.")
@@ -25,14 +25,16 @@ def named_host(scope: Scope) -> str | None:
 class AllowedHosts:
     """Middleware that answers the given hosts alone; `*.example.org` stands for every host below example.org."""
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Sequence[str], errors: Mapping[str, Errors]) -> None:
         self._app = app
+        self._errors = errors
         self._hosts = frozenset(host.lower() for host in hosts)
         self._domains = tuple(host[1:] for host in self._hosts if host.startswith("*."))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self._serves(named_host(scope)):
-            await error_response(_REFUSED, request_id_of(HTTPConnection(scope)))(scope, receive, send)
+            refusal = errors_below(self._errors, scope["path"]).answer(_REFUSED, request_id_of(HTTPConnection(scope)))
+            await refusal(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

@@ -205,6 +205,8 @@ async def test_only_allowed_hosts_are_answered(servers: Servers) -> None:
         for host in ("evil.example", "rag.example.org.evil", "xrag.example.org", "internal", "rag.example.org:x", "a@a.internal", "["):
             assert await answered(host) == 400, host
         assert await answered("evil.example", path="/v1/health") == 400
+        raw = await send_raw(url, b"GET /v1/scim/v2/Users HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+        assert (raw.status, raw.headers["content-type"], json.loads(raw.body)["status"]) == (400, "application/scim+json", "400")
         await api.close()
 
 

@@ -108,6 +108,8 @@ async def _look_up(call: CallContext, cache: CredentialCache, presented: _Presen
     call.claimed = (row["tenant_id"], *actor(presented.kind, row["credential_id"], subject))
     try:
         principal = checked(row, presented.kind, call.of(Settings).auth)
+        if presented.kind is Credential.SESSION and row["kind"] == "sso" and not call.of(Settings).identity.sso_enabled:
+            raise ApiError(ErrorCode.AUTH_REVOKED_KEY, "Single sign-on is switched off here; log in by other means.")
     except ApiError as error:
         cache.refused(presented.key)
         if presented.kind is Credential.API_KEY and error.code is ErrorCode.AUTH_EXPIRED_KEY:

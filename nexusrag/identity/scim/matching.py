@@ -11,15 +11,15 @@ from nexusrag.identity.scim.schema import Attribute
 
 
 class Effort:
-    """How many comparisons one request may cost."""
+    """How many comparisons of values one request may cost: other requests wait for them."""
 
-    def __init__(self, most: int = 500_000) -> None:
+    def __init__(self, most: int = 200_000) -> None:
         self._left = most
 
     def spend(self, comparisons: int) -> None:
         self._left -= comparisons
         if self._left < 0:
-            raise invalid("tooMany", "The filters in the paths ask for too many comparisons; send fewer operations at once.")
+            raise invalid("tooMany", "The operations ask for too many comparisons of values; send fewer at once.")
 
 
 def chosen(attribute: Attribute, node: Node, values: Sequence[Any], effort: Effort) -> list[Any]:

@@ -48,7 +48,7 @@ def applied(document: Document, operations: Sequence[Operation]) -> Document:
     changed, effort = copy.deepcopy(document), Effort()
     for operation in operations:
         if operation.node is None:
-            _apply(changed, operation)
+            _apply(changed, operation, effort)
         else:
             _apply_to_selected(changed, operation, effort)
     return {name: kept for name, value in changed.items() if (kept := _pruned(value)) not in ({}, [])}
@@ -108,7 +108,7 @@ def _operation(kind: ResourceType, op: Op, text: str, value: Any) -> Operation:
     return Operation(op, target, value, path.node, sub)
 
 
-def _apply(document: Document, operation: Operation) -> None:
+def _apply(document: Document, operation: Operation, effort: Effort) -> None:
     *way, last = operation.target.steps
     parents: list[Document] = [document]
     for step in way:
@@ -118,20 +118,21 @@ def _apply(document: Document, operation: Operation) -> None:
         below = [parent[step.name] for parent in parents if step.name in parent]
         parents = [one for held in below for one in held] if step.many else below
     for parent in parents:
-        _change(parent, last, operation)
+        _change(parent, last, operation, effort)
     for step in way:
         if step.many:  # all of its values have changed, and one alone can be the primary one
             demand_few(step, document.get(step.name, ()))
 
 
-def _change(parent: Document, attribute: Attribute, operation: Operation) -> None:
+def _change(parent: Document, attribute: Attribute, operation: Operation, effort: Effort) -> None:
     """Add, replace or remove the attribute as a whole."""
     op, value = operation.op, operation.value
     if op == "remove":
-        _remove(parent, attribute, value)
+        _remove(parent, attribute, value, effort)
     elif attribute.many:
         given = value_of(attribute, value) or []
         held = parent.get(attribute.name, []) if op == "add" else []
+        effort.spend(len(held) * len(given))
         parent[attribute.name] = _joined(attribute, held, given)
     elif attribute.kind == "complex" and isinstance(value, dict):
         _merge(parent.setdefault(attribute.name, {}), attribute, value)
@@ -139,13 +140,14 @@ def _change(parent: Document, attribute: Attribute, operation: Operation) -> Non
         put(parent, attribute, value)
 
 
-def _remove(parent: Document, attribute: Attribute, value: Any) -> None:
+def _remove(parent: Document, attribute: Attribute, value: Any, effort: Effort) -> None:
     """All of it, or, as some clients ask, the values that are given."""
     if not attribute.many or value is None:
         parent.pop(attribute.name, None)
         return
-    unwanted = value_of(attribute, value) or []
-    parent[attribute.name] = [one for one in parent.get(attribute.name, []) if not any(other.items() <= one.items() for other in unwanted)]
+    unwanted, held = value_of(attribute, value) or [], parent.get(attribute.name, [])
+    effort.spend(len(held) * len(unwanted))
+    parent[attribute.name] = [one for one in held if not any(other.items() <= one.items() for other in unwanted)]
 
 
 def _merge(held: Document, attribute: Attribute, value: Mapping[str, Any]) -> None:

@@ -138,3 +138,14 @@ async def is_bound(work: Work, user_id: str) -> bool:
         "select exists (select 1 from user_identities where tenant_id = $1 and user_id = $2)", work.tenant_id, user_id
     )
     return bool(found)
+
+
+async def is_raised_by_group(work: Work, user_id: str) -> bool:
+    """Whether the person is in a group that brings more than the role of newcomers."""
+    found = await work.raw.fetchval(
+        "select exists (select 1 from group_members m join groups g on g.tenant_id = m.tenant_id and g.id = m.group_id "
+        "where m.tenant_id = $1 and m.user_id = $2 and g.role in ('editor', 'admin'))",
+        work.tenant_id,
+        user_id,
+    )
+    return bool(found)

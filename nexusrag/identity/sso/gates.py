@@ -11,7 +11,8 @@ LIST = gate(Action.IDENTITY_PROVIDERS_READ, feature=Feature.SSO)
 CREATE = gate(_MANAGE, feature=Feature.SSO, audit=EventType.PROVIDER_CREATED)
 CHANGE = gate(_MANAGE, Resource.PROVIDER, feature=Feature.SSO, audit=EventType.PROVIDER_UPDATED)
 ENABLE = gate(_MANAGE, Resource.PROVIDER, feature=Feature.SSO, audit=EventType.PROVIDER_ENABLED)
-DISABLE = gate(_MANAGE, Resource.PROVIDER, feature=Feature.SSO, audit=EventType.PROVIDER_DISABLED)
+# Whose plan has lost the feature can still end the logins that there are.
+DISABLE = gate(_MANAGE, Resource.PROVIDER, audit=EventType.PROVIDER_DISABLED)
 
 DISCOVER = public("whoever chooses a provider is not logged in yet; switched off unless SSO_PUBLIC_DISCOVERY_ENABLED")
 START = public("whoever logs in has no credential yet")

@@ -126,6 +126,9 @@ async def test_a_name_belongs_to_one_person_whatever_its_case(api: Api) -> None:
     assert (await client.patch(f"/Users/{ada['id']}", {"op": "replace", "path": "userName", "value": "ADA@X"})).json()[
         "userName"
     ] == "ADA@X"
+    await client.user("zoë")
+    for name in ("ZOË", "ZOE\u0308"):
+        assert refused(await client.post("/Users", {"schemas": [f"{CORE}User"], "userName": name})) == (409, "uniqueness")
     other = await provisioning(api)
     await other.user("Ada@X")
 

@@ -140,6 +140,19 @@ async def test_where_raising_needs_two_a_client_raises_nobody(servers: Servers) 
         await api.close()
 
 
+async def test_where_raising_needs_two_who_is_raised_by_a_group_is_not_made_somebody_else(servers: Servers) -> None:
+    async with serving(servers.with_env(IDENTITY_DUAL_CONTROL_REQUIRED="true")) as (app, url):
+        api = Api(servers, app, url)
+        client = await provisioning(api)
+        person = await employee(api, client)
+        group = await client.group("Group", person.user_id)
+        rename = {"op": "replace", "value": {"externalId": "mallory"}}
+        for role, status in (("admin", 403), ("editor", 403), ("reader", 200)):
+            await rows(api, "update groups set role = $2 where id = $1", group["id"], role)
+            assert (await client.patch(f"/Users/{person.user_id}", rename)).status_code == status, role
+        await api.close()
+
+
 async def test_what_is_granted_to_a_group_reaches_who_is_put_into_it(api: Api) -> None:
     client = await provisioning(api)
     person, owner = await employee(api, client), await api.person("editor", client.tenant)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from nexusrag.identity.sso.secrets import FORM
+from tests.identity.accounts.people import account
 from tests.identity.sso.world import EXCHANGE, PROVIDERS, SSO, STATE, World, described, hearing, keep_secret, made, query
 from tests.support.api import Api, Person, error_of
 from tests.support.behind import audited, count, rows
@@ -279,6 +280,14 @@ async def test_a_plan_without_single_sign_on_has_none(world: World) -> None:
         assert error_of(answer) == refused
 
 
+async def test_a_plan_that_lost_single_sign_on_can_still_end_what_came_by_it(world: World) -> None:
+    session = await world.browser().session()
+    await rows(world.api, "insert into tenant_plans (tenant_id, plan_id) values ($1, 'free')", world.admin.tenant)
+    poor = await world.api.person("admin", world.admin.tenant)
+    assert (await poor.post(f"{PROVIDERS}/{world.id}/disable")).status_code == 200
+    assert error_of(await world.me(session["session_token"])) == ("AUTH_REVOKED_KEY", 401)
+
+
 async def test_a_tenant_has_a_hundred_providers_at_most(world: World) -> None:
     await rows(
         world.api,
@@ -330,6 +339,7 @@ async def test_providers_are_listed_to_strangers_where_the_operator_says_so(worl
 @pytest.mark.slow
 async def test_single_sign_on_can_be_switched_off_altogether(world: World, servers: Servers) -> None:
     off = ("IDENTITY_FEATURE_DISABLED", 403)
+    session, local = await world.browser().session(), await account(world.api, admin=world.admin)
     async with (
         serving(servers.with_env(SSO_ENABLED="false", SSO_PUBLIC_DISCOVERY_ENABLED="true")) as (_, url),
         world.admin.at(url) as admin,
@@ -345,6 +355,10 @@ async def test_single_sign_on_can_be_switched_off_altogether(world: World, serve
             await admin.post(f"{PROVIDERS}/{world.id}/enable"),
         ):
             assert error_of(answer) == off
+        headers = {"Authorization": f"Bearer {session['session_token']}"}
+        assert error_of(await browser.client.get("/v1/auth/me", headers=headers)) == ("AUTH_REVOKED_KEY", 401)
+        assert (await browser.client.get("/v1/auth/me", headers=local.bearer)).status_code == 200, "passwords go on"
+    assert (await world.me(session["session_token"])).status_code == 200, "where it is on, nothing has ended"
 
 
 @pytest.mark.slow

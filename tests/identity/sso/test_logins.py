@@ -110,6 +110,19 @@ async def test_a_redirect_goes_there_and_back(world: World) -> None:
     assert (back.headers["Cache-Control"], back.headers["Referrer-Policy"], back.content) == ("no-store", "no-referrer", b"")
 
 
+async def test_a_session_is_not_carried_on_to_a_provider_of_another_tenant(world: World, api: Api) -> None:
+    """Browsers carry a fragment on to wherever a redirect without one leads, and any tenant says where its own logins lead."""
+    stranger = await api.person()
+    theirs = await made(stranger, described(world.idp))
+    browser = world.browser()
+    onward = f"{api.base_url}{SSO}/oidc/{theirs['id']}/start?response_mode=redirect"
+    place, carried = fragment(await browser.login(return_to=onward))
+    assert (place, "session_token" in carried) == (onward, True)
+    arrived = await browser.client.get(f"{place}#session_token={carried['session_token']}", follow_redirects=True)
+    assert str(arrived.url).startswith(f"{world.idp.url}/authorize?")
+    assert "session_token" not in str(arrived.url)
+
+
 async def test_a_refusal_goes_back_as_well(world: World) -> None:
     browser = world.browser()
     code, state = world.idp.code_for(await browser.begin(return_to="http://localhost:3000/"))
@@ -284,13 +297,17 @@ async def test_a_provider_that_is_switched_off_or_changed_meanwhile_ends_the_log
     assert error_of(await browser.back(code, state)) == STATE
 
 
-async def test_a_provider_that_is_switched_off_while_it_is_asked_ends_the_login(world: World) -> None:
+@pytest.mark.parametrize("change", ["switched off", "changed"])
+async def test_a_provider_that_is_switched_off_or_changed_while_it_is_asked_ends_the_login(world: World, change: str) -> None:
     async def meanwhile(request: Any) -> Any:
-        await world.admin.post(f"{PROVIDERS}/{world.id}/disable")
+        if change == "changed":
+            await world.change(jit_enabled=False)
+        else:
+            await world.admin.post(f"{PROVIDERS}/{world.id}/disable")
         return await answering(orjson.dumps({"keys": [rsa().as_dict(private=False)]}))(request)
 
     world.idp.answers["/keys"] = meanwhile
-    assert error_of(await world.browser().login()) == MISSING
+    assert error_of(await world.browser().login()) == (STATE if change == "changed" else MISSING)
     assert await rows(world.api, SESSIONS, world.admin.tenant) == []
 
 

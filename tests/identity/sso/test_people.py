@@ -9,7 +9,7 @@ import pytest
 from nexusrag.kernel.ids import new_id
 from tests.identity.sso.world import JIT_OFF, World, described, hearing, keep_secret, made
 from tests.support.api import Api, error_of
-from tests.support.behind import audited, count, rows
+from tests.support.behind import Held, audited, count, rows
 from tests.support.installation import Servers, http, serving
 from tests.support.openid_provider import OpenIDProvider, openid_provider
 from tests.support.soon import soon
@@ -389,6 +389,19 @@ async def test_a_person_is_called_what_the_provider_calls_them(world: World) -> 
     assert (await user(world, session["user_id"]))["email"] == "lovelace@example.com"
 
 
+async def test_a_login_that_waits_to_change_a_role_holds_no_row_of_the_person(world: World) -> None:
+    """Whoever else changes people waits the other way round: with the lock of the tenant's people, for the row."""
+    await world.change(role_mapping_json=GROUPS)
+    user_id = (await world.browser().session())["user_id"]
+    world.idp.claims.update(name="Another name", groups=["Editors"])
+    async with Held(world.api, world.admin.tenant, "select pg_advisory_xact_lock(hashtextextended('people ' || '{}', 0))") as held:
+        login = asyncio.create_task(world.browser().session())
+        await held.waiting()
+        await rows(world.api, "select 1 from users where id = $1 for update nowait", user_id)
+    assert (await login)["role"] == "editor"
+    assert (await user(world, user_id))["display_name"] == "Another name"
+
+
 async def test_userinfo_says_what_the_token_leaves_out(world: World) -> None:
     """Okta's tokens are thin when they come with an access token."""
     await world.change(userinfo_url=f"{world.idp.url}/userinfo", role_mapping_json=GROUPS)
@@ -415,9 +428,13 @@ async def controlled(servers: Servers, idp: OpenIDProvider) -> AsyncIterator[Wor
 
 
 async def test_under_dual_control_a_provider_lowers_and_does_not_raise(controlled: World) -> None:
-    await controlled.change(role_mapping_json=GROUPS)
+    await controlled.change(default_role="admin")
+    assert (await controlled.browser().session("sub-2"))["role"] == "reader", "one admin alone has set it up"
+    await controlled.change(default_role="reader", role_mapping_json=GROUPS)
     controlled.idp.claims["groups"] = ["Editors"]
-    assert (await controlled.browser().session())["role"] == "editor"
+    session = await controlled.browser().session()
+    assert session["role"] == "reader"
+    await rows(controlled.api, "update users set role = 'editor' where id = $1", session["user_id"])
     controlled.idp.claims["groups"] = ["Admins"]
     assert (await controlled.browser().session())["role"] == "editor"
     controlled.idp.claims["groups"] = []

@@ -15,6 +15,7 @@ from nexusrag.infra.changes import PERSON
 from nexusrag.kernel import actions
 from nexusrag.kernel.errors import ApiError, ErrorCode, not_found
 from nexusrag.kernel.events import EventType
+from nexusrag.settings import Settings
 from nexusrag.web.call import CallContext
 
 _TAKEN = "Somebody with this userName, or an account with this address, is there already."
@@ -118,8 +119,13 @@ async def _write_columns(call: CallContext, user: User, document: Document, chan
 
 
 async def _is_guarded(call: CallContext, user: User) -> bool:
-    """Whoever has more than the role of newcomers, and could be taken over by naming somebody else in their place."""
+    """Whoever has more than the role of newcomers, and could be taken over by naming somebody else in their place.
+
+    What a group brings counts where a client cannot put people into it anyway.
+    """
     raised = user.role != actions.Role.READER.value or user.custom_role_id is not None
+    if not raised and call.of(Settings).identity.identity_dual_control_required:
+        raised = await repository.is_raised_by_group(call.db, user.id)
     return raised and not await repository.is_bound(call.db, user.id)
 
 

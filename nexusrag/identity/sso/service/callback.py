@@ -16,7 +16,7 @@ from nexusrag.identity.sso.pending import Pending
 from nexusrag.identity.sso.refusals import LoginRefused, exchange_failed, provider_missing, state_invalid, token_invalid
 from nexusrag.identity.sso.schemas import SsoLogin
 from nexusrag.identity.sso.service import browser
-from nexusrag.identity.sso.service.opened import OpenProvider, opened
+from nexusrag.identity.sso.service.opened import OpenProvider, opened, version_of
 from nexusrag.identity.sso.service.people import recognised
 from nexusrag.identity.sso.wire import Wire
 from nexusrag.infra.database import Database, Work
@@ -114,6 +114,8 @@ async def _entered(call: CallContext, found: OpenProvider, person: Vouched) -> S
         held = await repository.hold(work, found.provider.id, change=False)
         if held is None or not held.enabled:
             raise provider_missing()
+        if version_of(held) != found.version:
+            raise state_invalid("the provider was changed meanwhile")
         user = await recognised(call, work, found, person)
         return await _session(call, work, found, user.id)
 

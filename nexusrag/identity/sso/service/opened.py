@@ -28,8 +28,12 @@ class OpenProvider:
 
     @property
     def version(self) -> str:
-        """Another one after each change of the provider."""
-        return self.provider.updated_at.isoformat()
+        return version_of(self.provider)
+
+
+def version_of(provider: IdentityProvider) -> str:
+    """Another one after each change of the provider."""
+    return provider.updated_at.isoformat()
 
 
 async def opened(call: CallContext, provider_id: str) -> OpenProvider:

@@ -68,7 +68,7 @@ async def _welcome(
 async def _newcomer(call: CallContext, work: Work, found: OpenProvider, person: Vouched) -> User:
     user = await add_user(
         work,
-        role=person.role or Role(found.provider.default_role),
+        role=_first_role(call, found, person),
         external_subject=f"{found.provider.id}|{person.subject}",
         email=person.email,
         email_verified=person.email is not None,
@@ -78,8 +78,17 @@ async def _newcomer(call: CallContext, work: Work, found: OpenProvider, person: 
     return user
 
 
+def _first_role(call: CallContext, found: OpenProvider, person: Vouched) -> Role:
+    """Where raising somebody needs a second admin, newcomers begin as readers, as the invited do: one admin alone sets up a provider."""
+    if call.of(Settings).identity.identity_dual_control_required:
+        return Role.READER
+    return person.role or Role(found.provider.default_role)
+
+
 async def _follow(call: CallContext, work: Work, user: User, person: Vouched) -> None:
     """Somebody who came by the provider is called and may do what the provider says."""
+    if person.role is not None:  # first: its lock is taken before a row of the person's wherever both are
+        await _put_role(call, work, user, person.role)
     told = {"display_name": person.display_name, "email": person.email}
     changed = {name: value for name, value in told.items() if value is not None and value != getattr(user, name)}
     for name, value in changed.items():
@@ -88,8 +97,6 @@ async def _follow(call: CallContext, work: Work, user: User, person: Vouched) ->
         user.email_verified = user.email_verified or "email" in changed
         user.version += 1
         await announce(work, PERSON, f"{work.tenant_id}/{user.id}")
-    if person.role is not None:
-        await _put_role(call, work, user, person.role)
 
 
 async def _put_role(call: CallContext, work: Work, user: User, role: Role) -> None:

@@ -68,5 +68,7 @@ async def start(call: CallContext, provider_id: str, return_to: str | None, *, r
     url = flow.authorize_url(found.provider, pending, state)
     call.headers.update(redirects.HEADERS)
     if redirect:
-        call.status, call.headers["Location"] = 302, url
+        # Without a fragment of its own, browsers would carry on the one of the address that led here. A callback may have led here by
+        # `return_to`, and its fragment holds a session, which a provider of another tenant would then get.
+        call.status, call.headers["Location"] = 302, f"{url}#_"
     return SsoStarted(authorize_url=url)
