@@ -8,8 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
@@ -22,7 +21,7 @@ from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.pipeline import PIPELINE
 from nexusrag.process import open_process
 from nexusrag.settings import Settings
-from nexusrag.web import openapi
+from nexusrag.web import openapi, reference
 from nexusrag.web.domain import Domain
 from nexusrag.web.envelope import ENVELOPED, Envelope, Listed, error_response, errors_below
 from nexusrag.web.gate import public
@@ -70,6 +69,7 @@ def create_app(settings: Settings, *, domains: Sequence[Domain] = DOMAINS) -> Fa
     check_routes(app.router.routes, expected=len(app.router.routes))
     described = functools.partial(openapi.complete, routes=_gated(app), key_header=settings.auth.auth_api_key_header)
     app.openapi = functools.cache(lambda: described(FastAPI.openapi(app)))  # type: ignore[method-assign]  # as FastAPI has it extended
+    app.state.reference = functools.cache(lambda: reference.page(app.openapi()))
     return app
 
 
@@ -132,9 +132,9 @@ async def interface(request: Request) -> Response:
 
 
 @_META.get("/docs", gate=public("the interface is no secret", enveloped=False), media_type="text/html")
-async def docs() -> Response:
-    """The interface, to read and to try."""
-    return get_swagger_ui_html(openapi_url="/v1/openapi.json", title="NexusRAG")
+async def docs(request: Request) -> Response:
+    """The interface, to read."""
+    return HTMLResponse(request.app.state.reference(), headers=reference.HEADERS)
 
 
 def _meta_domain() -> Domain:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -37,9 +37,11 @@ _OPTIONS = {
 }
 
 
-def transaction(resources: Resources, tenant_id: str | None = None) -> AbstractAsyncContextManager[Work]:
+def transaction(
+    resources: Resources, tenant_id: str | None = None, options: Mapping[str, str] | None = None
+) -> AbstractAsyncContextManager[Work]:
     """A transaction of the queue: what it locks comes free within a lease, whatever happens to this process."""
-    return resources.get(Database).work(tenant_id, options=_OPTIONS)
+    return resources.get(Database).work(tenant_id, options={**_OPTIONS, **options} if options else _OPTIONS)
 
 
 class LeaseLost(Exception):
@@ -70,12 +72,14 @@ class Job:
     finished: bool = False
 
     @asynccontextmanager
-    async def work(self, *, finish: bool = False) -> AsyncIterator[Work]:
+    async def work(self, *, finish: bool = False, options: Mapping[str, str] | None = None) -> AsyncIterator[Work]:
         """A transaction in the job's tenant that commits only while the lease is held; `finish` ends the job with it.
+
+        `options` are further settings of it.
 
         Raises LeaseLost, with everything rolled back, when another worker has taken the job.
         """
-        async with transaction(self.resources, self.tenant_id) as work:
+        async with transaction(self.resources, self.tenant_id, options) as work:
             yield work
             await work.flush()
             # Last in the transaction: the row is locked only until the commit, so renewals hardly wait.

@@ -15,6 +15,7 @@ from nexusrag.settings.stores import StoreSettings
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 UNREACHABLE = (RedisError, OSError, TimeoutError)
+LISTEN_S = 0.1  # how often workers listen: a second wake-up within that time tells them nothing that one after it would not
 
 
 class Redis:
@@ -26,10 +27,29 @@ class Redis:
         self.client.job_serializer, self.client.job_deserializer = orjson.dumps, orjson.loads
         self._budget_s = budget_s
         self._away_until = 0.0
+        self._woken: dict[str, bool] = {}  # queues that were woken just now; whether somebody has asked for it again since
+        self._waking: set[asyncio.Task[bool]] = set()
 
     async def wake(self, queue: str) -> bool:
-        """Tell the workers of `queue` to look now. False when Redis is away; they look by themselves every two seconds."""
-        return await self._attempt(self.client.enqueue_job("wake", _queue_name=queue, _expires=60)) is not None
+        """Tell the workers of `queue` to look, now or within `LISTEN_S` seconds: of many wake-ups in a row a few are sent.
+
+        False when Redis is away; they look by themselves every two seconds.
+        """
+        if queue in self._woken:
+            self._woken[queue] = True
+            return True
+        self._woken[queue] = False
+        asyncio.get_running_loop().call_later(LISTEN_S, self._wake_again, queue)
+        sent = await self._attempt(self.client.enqueue_job("wake", _queue_name=queue, _expires=60)) is not None
+        if not sent:
+            self._woken.pop(queue, None)
+        return sent
+
+    def _wake_again(self, queue: str) -> None:
+        if self._woken.pop(queue, False):
+            task = asyncio.create_task(self.wake(queue))
+            self._waking.add(task)
+            task.add_done_callback(self._waking.discard)
 
     async def publish(self, channel: str) -> bool:
         """Tell readers elsewhere that a journal has grown."""
@@ -59,6 +79,7 @@ class Redis:
             return None
 
     async def close(self) -> None:
+        self._woken.clear()
         await self.client.aclose()
 
 

@@ -154,3 +154,14 @@ def test_each_endpoint_needs_the_role_that_the_contract_names(api: Api) -> None:
                 assert role == roles[method, route.path], (method, route.path)
                 checked += 1
     assert checked >= len(ENDPOINTS)
+
+
+async def test_the_interface_can_be_read_without_a_network(api: Api) -> None:
+    answer = await api.anonymous().get("/v1/docs")
+    document = (await api.anonymous().get("/v1/openapi.json")).json()
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert all(f"</b> {path} <small>" in answer.text for path in document["paths"])
+    links = set(re.findall(r'(?:href|src)="([^"]*)"', answer.text))
+    assert links <= {"/v1/openapi.json", *(f"#{name}" for name in document["components"]["schemas"])}
+    assert all(f'id="{name}"' in answer.text for name in document["components"]["schemas"])
+    assert "script" not in answer.text.lower().replace("description", "")

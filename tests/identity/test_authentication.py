@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 
 from nexusrag.identity.api_keys.provision import create_key
+from nexusrag.infra.database import Database
 from nexusrag.kernel import clock
 from nexusrag.kernel.ids import new_id
-from nexusrag.kernel.tokens import keyed_hash
+from nexusrag.kernel.tokens import keyed_hash, mint
 from tests.support.api import Api, Person, error_of
 from tests.support.behind import rows
 from tests.support.installation import Servers, http, serving
@@ -36,6 +37,25 @@ async def test_every_wrong_credential_gets_the_same_answer(api: Api) -> None:
     ]
     assert {(answer.code, answer.status) for answer in answers} == {REFUSED}
     assert len({answer.body for answer in answers}) == 1
+
+
+async def test_a_key_with_a_known_id_is_looked_for_like_one_that_never_was(servers: Servers) -> None:
+    """Keys are found by their keyed hash alone: neither the answer nor the work behind it tells which ids exist."""
+    async with serving(servers.with_env(API_DB_POOL_SIZE="1", API_DB_MAX_OVERFLOW="0")) as (app, url):
+        api = Api(servers, app, url)
+        person, asked = await api.person(), []
+        async with app.state.resources.get(Database).work(None) as work:
+            work.raw.add_query_logger(lambda record: asked.append(record.query))
+        told = []
+        for key_id in (new_id("key"), person.key_id, new_id("key"), person.key_id):
+            asked.clear()
+            forged = mint("api", key_id).secret
+            answer = await api.anonymous().get("/v1/corpora", headers={"Authorization": f"Bearer {forged}", "X-Request-Id": "same"})
+            told.append((error_of(answer), answer.content, sorted(answer.headers), tuple(asked)))
+        assert told == told[:1] * 4
+        assert told[0][0] == REFUSED
+        assert "select * from auth_key($1)" in told[0][3]
+        await api.close()
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])

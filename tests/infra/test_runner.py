@@ -55,6 +55,19 @@ async def test_a_wake_up_starts_a_job_well_before_the_worker_would_look_by_itsel
     assert sorted(row["s"] for row in waits)[2] < 0.8
 
 
+async def test_of_wake_ups_in_a_row_the_first_and_the_last_are_sent(queue: Queue) -> None:
+    redis = queue.resources.get(Redis).client
+    for _ in range(20):
+        assert await queue.ring()
+    assert await redis.zcard(queue.name) < 20
+
+    async def another() -> bool:
+        return bool(await redis.zcard(queue.name) >= 2)
+
+    await until(another)
+    assert await redis.zcard(queue.name) < 20
+
+
 @pytest.mark.slow
 async def test_without_a_wake_up_the_worker_finds_the_job_by_itself(queue: Queue) -> None:
     async with queue.running(QUICK):

@@ -43,10 +43,13 @@ async def audited(api: Api, tenant: str, event: str) -> list[dict[str, Any]]:
 
 
 class Held:
-    """A lock in somebody else's hand, so that a request stops in the middle of its transaction: an upload, at its corpus."""
+    """A lock in somebody else's hand, so that a request stops in the middle of its transaction: an upload, at its corpus.
 
-    def __init__(self, api: Api, tenant: str, statement: str = CORPUS) -> None:
-        self._api, self._statement = api, statement.format(tenant)
+    `commit`: what the statement did stays.
+    """
+
+    def __init__(self, api: Api, tenant: str, statement: str = CORPUS, *, commit: bool = False) -> None:
+        self._api, self._statement, self._commit = api, statement.format(tenant), commit
 
     async def __aenter__(self) -> "Held":
         self._locker = await self._api.servers.admin()
@@ -68,5 +71,5 @@ class Held:
                 await asyncio.sleep(0.01)
 
     async def __aexit__(self, *_: object) -> None:
-        await self._transaction.rollback()
+        await (self._transaction.commit() if self._commit else self._transaction.rollback())
         await self._locker.close()

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple, Self
 
 from nexusrag.kernel.sentences import sentences
 from nexusrag.knowledge.retrieval.facade import Passage
@@ -31,10 +32,11 @@ def verified(answer: str, passages: Sequence[Passage]) -> list[dict[str, Any]]:
     sentence of the passage that comes nearest to the claim, letter for letter, with its place in the document.
     """
     found: dict[int, dict[str, Any]] = {}
+    holds = cache(lambda number: _Held.of(passages[number - 1].text))  # however often an answer points to a passage
     for number, claim in _claims(answer):
         if not 1 <= number <= len(passages) or number in found:
             continue
-        quote = _support(claim, passages[number - 1])
+        quote = _support(claim, holds(number))
         if quote is not None:
             found[number] = _citation(number, passages[number - 1], *quote)
     return sorted(found.values(), key=lambda citation: (-citation["score"], citation["metadata"]["marker"]))
@@ -45,23 +47,33 @@ def _claims(answer: str) -> list[tuple[int, str]]:
     claims: list[tuple[int, str]] = []
     start = 0
     for match in _MARKER.finditer(answer):
-        before = _MARKER.sub(" ", answer[start : match.start()]).strip(" .\n")
-        if before:
-            claim = before
-            start = match.end()
-        claims.append((int(match[1]), claim if before else (claims[-1][1] if claims else "")))
+        before = answer[start : match.start()].strip(" .\n")
+        start = match.end()
+        claims.append((int(match[1]), before or (claims[-1][1] if claims else "")))
     return claims
 
 
-def _support(claim: str, passage: Passage) -> tuple[int, int] | None:
+class _Held(NamedTuple):
+    """A passage's text with its words and numbers."""
+
+    text: str
+    words: set[str]
+    numbers: set[str]
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        return cls(text, _content(text), _numbers(text))
+
+
+def _support(claim: str, held: _Held) -> tuple[int, int] | None:
     """Span of the sentence of the passage that holds most of the claim; None when the passage does not support it.
 
     The passage must hold at least half of the claim's content words, by their stems' beginnings, and every number in it.
     """
     wanted = _content(claim)
-    if not wanted or len(wanted & _content(passage.text)) * 2 < len(wanted) or not _numbers(claim) <= _numbers(passage.text):
+    if not wanted or len(wanted & held.words) * 2 < len(wanted) or not _numbers(claim) <= held.numbers:
         return None
-    spans = [(len(wanted & _content(passage.text[start:end])), -(end - start), start, end) for start, end in sentences(passage.text)]
+    spans = [(len(wanted & _content(held.text[start:end])), -(end - start), start, end) for start, end in sentences(held.text)]
     best = max(spans, default=(0, 0, 0, 0))
     return (best[2], best[3]) if best[0] else None
 

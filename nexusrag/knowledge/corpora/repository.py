@@ -33,9 +33,9 @@ async def find(work: Work, corpus_id: str) -> CorpusView:
 
 
 async def find_for_change(work: Work, corpus_id: str) -> Corpus:
-    """The corpus as an entity, or not found."""
+    """The corpus as an entity, or not found. Until the transaction ends nobody else changes it or adds a document to it."""
     statement = select(Corpus).where(Corpus.tenant_id == work.tenant_id, Corpus.id == corpus_id, Corpus.deleted_at.is_(None))
-    corpus: Corpus | None = await work.session.scalar(statement)
+    corpus: Corpus | None = await work.session.scalar(statement.with_for_update())
     if corpus is None:
         raise not_found("corpus")
     return corpus
@@ -49,14 +49,6 @@ async def newest_first(work: Work) -> Sequence[Corpus]:
         .limit(10_000)
     )
     return (await work.session.scalars(statement)).all()
-
-
-async def lock(work: Work, corpus: Corpus) -> bool:
-    """No document can be added to the corpus until the transaction ends. False when another request has deleted it meanwhile."""
-    found = await work.raw.fetchval(
-        "select 1 from corpora where tenant_id = $1 and id = $2 and deleted_at is null for update", work.tenant_id, corpus.id
-    )
-    return found is not None
 
 
 async def busy_documents(work: Work, corpus: Corpus) -> int:

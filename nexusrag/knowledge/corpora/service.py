@@ -10,7 +10,7 @@ from nexusrag.infra.jobs import UNTIL_DONE, enqueue
 from nexusrag.infra.redis import Redis
 from nexusrag.kernel import clock
 from nexusrag.kernel.actions import Action, Resource
-from nexusrag.kernel.errors import ApiError, ErrorCode, not_found
+from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.features import Feature
 from nexusrag.kernel.ids import new_id
 from nexusrag.knowledge.corpora import config, repository
@@ -88,8 +88,6 @@ async def update(call: CallContext, corpus: Corpus, patch: CorpusPatch) -> Corpu
 
 async def delete(call: CallContext, corpus: Corpus) -> CorpusDeletion:
     """Hide the corpus now and have a job remove what it held. Raises CONFLICT while documents are in flight."""
-    if not await repository.lock(call.db, corpus):
-        raise not_found("corpus")
     busy = await repository.busy_documents(call.db, corpus)
     if busy:
         raise ApiError(ErrorCode.CONFLICT, f"{busy} documents of this corpus are in flight; try again when they are done.")

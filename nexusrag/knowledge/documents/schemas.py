@@ -42,8 +42,8 @@ def _is_small(value: Any) -> bool:
 FileName = Annotated[str, AfterValidator(_plain_name)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
 ClientId = Annotated[str, Field(pattern=CLIENT_ID_PATTERN)]
-ChunkSize = Annotated[int, Field(ge=1, le=20_000)]
-ChunkOverlap = Annotated[int, Field(ge=0, le=5_000)]
+ChunkSize = Annotated[int, Field(ge=1, le=20_000, strict=True)]
+ChunkOverlap = Annotated[int, Field(ge=0, le=5_000, strict=True)]
 
 
 class DocumentOut(BaseModel):

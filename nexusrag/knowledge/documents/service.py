@@ -76,7 +76,6 @@ async def accept(call: CallContext, corpus: CorpusView, incoming: Incoming) -> D
     document.source = document.ingest_source = incoming.ingest_source
     document.labels = incoming.metadata or {}
     document.size_bytes, document.sha256, document.blob_id = stored.size, stored.sha256, reserved.blob_id
-    call.session.add(document)
     job_id = await _queue(call, document, incoming.chunk_size_chars, incoming.chunk_overlap_chars, former=former)
     if existing is None:
         await grant_owner(call.db, document.id, call.principal)
@@ -200,7 +199,7 @@ async def _queue(
         arguments["former"] = former
     job_id = await enqueue(call.db, INGEST, arguments, queue=ingestion.ingest_queue_name, max_attempts=ingestion.ingest_max_retries)
     document.last_job_id = job_id
-    await call.session.flush()
+    await repository.save(call.db, document)
     if ingestion.ingest_execution_mode == "inline":
         call.after_commit(lambda: _run_inline(call, job_id))
     else:

@@ -13,33 +13,31 @@ _VERSION = (
     "space_id, pages, chars, num_chunks, live_at) select $1, $2, $3, coalesce(max(number), 0) + 1, 'live', $4, $5, $6, $7, $8, $9, $10, "
     "clock_timestamp() from document_versions where tenant_id = $1 and document_id = $2 returning id"
 )
-# Ids are returned in the order of ord, which is the order of the arrays.
-_CHUNKS = (
-    "with made as (insert into chunks (tenant_id, version_id, ord, text, heading, start_char, end_char, page, page_end, hash) "
-    "select $1, $2, c.ord, c.text, case when c.heading = '' then '{}'::text[] else string_to_array(c.heading, E'\\x1f') end, "
-    "c.start_char, c.end_char, c.page, c.page_end, c.hash "
-    "from unnest($3::int[], $4::text[], $5::text[], $6::int[], $7::int[], $8::int[], $9::int[], $10::bytea[]) "
-    "as c (ord, text, heading, start_char, end_char, page, page_end, hash) returning id, ord) select id from made order by ord"
-)
-_EMBEDDINGS = (
-    "insert into embeddings (tenant_id, space_id, version_id, chunk_id, v) "
-    "select $1, $2, $3, e.chunk_id, e.v from unnest($4::bigint[], $5::halfvec[]) as e (chunk_id, v)"
-)
-# Rows are short enough for an index that holds all of them, so that a query reads a term's postings one after the other. The
-# lengths ride along, so that it needs nothing else. An entry is id << 24 | occurrences << 16 | length; the first is at most 255
-# by the nature of tsvector.
-_POSTINGS_BLOCK = 128
-_POSTINGS = (
-    "with lexed as (select c.chunk_id, ($8 + c.place - 1) / $7 as block, to_tsvector($5::regconfig, c.body) as lexemes "
-    "from unnest($3::bigint[], $4::text[]) with ordinality as c (chunk_id, body, place)), "
-    "terms as (select l.chunk_id, l.block, t.lexeme, least(cardinality(t.positions), 255) as tf "
+# One statement, since each costs as much again on the way: the chunks, and by their ids vectors and postings.
+#
+# Postings: rows are short enough for an index that holds all of them, so that a query reads a term's postings one after the
+# other. The lengths ride along, so that it needs nothing else. An entry is id << 24 | occurrences << 16 | length; the first is at
+# most 255 by the nature of tsvector.
+_CONTENT = (
+    "with given as materialized (select c.*, c.place + $4 - 1 as ord "
+    "from unnest($5::text[], $6::text[], $7::text[], $8::int[], $9::int[], $10::int[], $11::int[], $12::bytea[], $13::halfvec[]) "
+    "with ordinality as c (text, embedded, heading, start_char, end_char, page, page_end, hash, v, place)), "
+    "made as (insert into chunks (tenant_id, version_id, ord, text, heading, start_char, end_char, page, page_end, hash) "
+    "select $1, $2, g.ord, g.text, case when g.heading = '' then '{}'::text[] else string_to_array(g.heading, E'\\x1f') end, "
+    "g.start_char, g.end_char, g.page, g.page_end, g.hash from given g order by g.ord returning id, ord), "
+    "meant as (insert into embeddings (tenant_id, space_id, version_id, chunk_id, v) "
+    "select $1, $14, $2, m.id, g.v from made m join given g using (ord)), "
+    "lexed as (select m.id, m.ord / $16 as block, to_tsvector($15::regconfig, g.embedded) as lexemes "
+    "from made m join given g using (ord)), "
+    "terms as (select l.id, l.block, t.lexeme, least(cardinality(t.positions), 255) as tf "
     "from lexed l cross join lateral unnest(l.lexemes) t), "
-    "lengths as (select chunk_id, least(sum(tf), 65535)::int as len from terms group by chunk_id), "
+    "lengths as (select id, least(sum(tf), 65535)::int as len from terms group by id), "
     "put as (insert into postings (tenant_id, corpus_key, version_id, block, term, entries) "
-    "select $1, $2, $6, t.block, t.lexeme, array_agg((t.chunk_id << 24) | (t.tf << 16) | l.len order by t.chunk_id) "
-    "from terms t join lengths l using (chunk_id) where length(t.lexeme) <= 255 group by t.lexeme, t.block order by t.lexeme, t.block) "
-    "update document_versions set num_terms = num_terms + (select coalesce(sum(len), 0) from lengths) where id = $6"
+    "select $1, $3, $2, t.block, t.lexeme, array_agg((t.id << 24) | (t.tf << 16) | l.len order by t.id) "
+    "from terms t join lengths l using (id) where length(t.lexeme) <= 255 group by t.lexeme, t.block order by t.lexeme, t.block) "
+    "update document_versions set num_terms = num_terms + (select coalesce(sum(len), 0) from lengths) where id = $2"
 )
+_POSTINGS_BLOCK = 128
 
 
 async def insert(work: Work, version: NewVersion) -> int:
@@ -50,30 +48,24 @@ async def insert(work: Work, version: NewVersion) -> int:
     )  # fmt: skip
     for start in range(0, len(version.chunks), _BATCH):
         chunks = version.chunks[start : start + _BATCH]
-        rows = await work.raw.fetch(
-            _CHUNKS,
+        await work.raw.execute(
+            _CONTENT,
             work.tenant_id,
             version_id,
-            [c.ord for c in chunks],
+            version.corpus_key,
+            start,
             [c.text for c in chunks],
+            [c.embedded for c in chunks],
             ["\x1f".join(c.heading) for c in chunks],
             [c.start for c in chunks],
             [c.end for c in chunks],
             [c.page for c in chunks],
             [c.page_end for c in chunks],
             [c.hash for c in chunks],
-        )
-        ids = [row["id"] for row in rows]
-        await work.raw.execute(
-            _EMBEDDINGS,
-            work.tenant_id,
-            version.space_id,
-            version_id,
-            ids,
             [halfvec(vector) for vector in version.vectors[start : start + len(chunks)]],
-        )
-        await work.raw.execute(
-            _POSTINGS, work.tenant_id, version.corpus_key, ids, [c.embedded for c in chunks], LANGUAGE, version_id, _POSTINGS_BLOCK, start
+            version.space_id,
+            LANGUAGE,
+            _POSTINGS_BLOCK,
         )
     return version_id
 

@@ -30,6 +30,8 @@ from nexusrag.settings import Settings
 _EMBED_BATCH = 64
 _REPORT_S = 2.0
 _LONG = {"statement_timeout": "300000"}
+# What only tells how far a document is may be lost with the server's power: nothing is waited for.
+_TOLD = {"synchronous_commit": "off"}
 _REMOVE_BATCH = 100
 
 
@@ -39,7 +41,7 @@ async def ingest(job: Job) -> None:
     Raises PermanentFailure with a reason for the uploader when trying again is no use.
     """
     document_id: str = job.args["document_id"]
-    async with job.work() as work:
+    async with job.work(options=_TOLD) as work:
         document = await documents.start(work, document_id)
     if document is None:
         raise PermanentFailure("The document or its corpus is gone.")
@@ -50,8 +52,8 @@ async def ingest(job: Job) -> None:
         raise PermanentFailure("No text was found in the document.")
     chunks = [_indexed(chunk) for chunk in parsed.chunks]
     vectors = await _embed(job, document, space_id, chunks, parsed.pages)
-    async with job.work(finish=True) as work:
-        await work.set_options(_LONG)  # each statement is bounded, but removing a long former version takes its time
+    # Each statement is bounded, but removing a long former version takes its time.
+    async with job.work(finish=True, options=_LONG) as work:
         version_id = await index.insert(
             work,
             index.NewVersion(
@@ -75,7 +77,8 @@ async def ingest(job: Job) -> None:
             progress={"pages": parsed.pages, "pages_done": parsed.pages, "chunks": len(chunks), "chunks_done": len(chunks)},
             reindexed=bool(job.args.get("reindex")),
         )
-        await index.retire_others(work, document_id, version_id)
+        if document["live_version_id"] is not None:
+            await index.retire_others(work, document_id, version_id)
         former = job.args.get("former")
         if former:
             await job.resources.get(BlobStore).remove_later(work, former["blob_id"])
@@ -104,8 +107,7 @@ async def remove_corpus(job: Job) -> None:
         for _, blob_id in batch:
             await blobs.delete(job.tenant_id, blob_id)
         ids = [document_id for document_id, _ in batch]
-        async with job.work() as work:
-            await work.set_options(_LONG)
+        async with job.work(options=_LONG) as work:
             await index.remove(work, ids)
             await documents.delete(work, ids)
     async with job.work(finish=True) as work:

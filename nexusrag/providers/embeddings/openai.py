@@ -54,7 +54,7 @@ class OpenAIEmbedder:
         self._url = f"{base_url.rstrip('/')}/embeddings"
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._name = name
-        self._model = EmbeddingModel(f"openai/{name}", dimensions, _MAX_TOKENS)
+        self._model = EmbeddingModel(f"openai/{name}@{dimensions}", dimensions, _MAX_TOKENS)
         self._timeout = timeout_s
         self._bulk = asyncio.Semaphore(_BULK_AT_ONCE)
         self._closed = False

@@ -16,8 +16,8 @@ _LEAST_NORM = 1e-12
 class EmbeddingModel:
     """What a corpus records about its vectors.
 
-    `name` is stable (`local/all-MiniLM-L6-v2`, `openai/<model>`): vectors of one name are comparable. The model sees the first
-    `max_tokens` tokens of a text.
+    `name` is stable (`local/all-MiniLM-L6-v2`, `openai/<model>@<dimensions>`): vectors of one name are comparable. The model sees the
+    first `max_tokens` tokens of a text.
     """
 
     name: str

@@ -53,6 +53,13 @@ def test_each_marker_stands_for_the_words_before_it() -> None:
     ]
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("said", ["x " + "[1]" * 30_000, "zebra quagga lion tiger [1] " * 10_000], ids=["markers", "claims"])
+def test_an_answer_full_of_markers_holds_nobody_up(said: str) -> None:
+    long = passage(" | ".join(f"w{number}" for number in range(12_000)))
+    assert quoted(said, long) == []
+
+
 def test_a_quote_is_found_at_its_place_and_has_an_end() -> None:
     text = f"First. {'harbour ' * 100}tug. Last."
     (citation,) = verified("The harbour tug [1]", (passage(text, start=50),))

@@ -7,7 +7,7 @@ import pytest
 
 from nexusrag.security.crypto.facade import BlobStore
 from tests.support.api import Api, Person, error_of
-from tests.support.behind import count, rows
+from tests.support.behind import Held, count, rows
 from tests.support.installation import Servers, serving
 
 LOCAL = {"retrieval": {"provider": "local_pgvector", "top_k_default": 5}}
@@ -143,6 +143,15 @@ async def test_a_deleted_corpus_is_hidden_at_once_and_once(idle: Api) -> None:
     ):
         assert error_of(answer) == MISSING
     assert error_of(await admin.post("/v1/corpora", json={"name": "x", "id": "gone"})) == ("CONFLICT", 409)
+
+
+async def test_a_change_to_a_corpus_that_goes_meanwhile_finds_nothing(idle: Api) -> None:
+    admin = await idle.person()
+    corpus = await admin.corpus()
+    async with Held(idle, admin.tenant, "delete from corpora where tenant_id = '{}'", commit=True) as held:
+        changing = asyncio.create_task(admin.patch(f"/v1/corpora/{corpus}", json={"name": "Too late"}))
+        await held.waiting()
+    assert error_of(await changing) == MISSING
 
 
 @pytest.mark.slow

@@ -75,8 +75,9 @@ async def test_a_search_never_meets_two_versions_at_once(api: Api) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [{"chunk_size_chars": 0}, {"chunk_size_chars": 100, "chunk_overlap_chars": 100}, {"chunk_overlap_chars": 4999}, {"top_k": 1}, [], 7],
-)
+    [{"chunk_size_chars": 0}, {"chunk_size_chars": 100, "chunk_overlap_chars": 100}, {"chunk_overlap_chars": 4999},
+     {"chunk_size_chars": True}, {"top_k": 1}, [], 7],
+)  # fmt: skip
 async def test_parameters_that_do_not_fit_are_refused(api: Api, body: object) -> None:
     editor = await api.person("editor")
     await editor.text(await editor.corpus(), "Short.", document_id="short")
@@ -143,6 +144,20 @@ async def test_deleting_at_once_happens_once(api: Api) -> None:
     answers = await asyncio.gather(*(editor.delete("/v1/documents/gone") for _ in range(5)))
     assert sorted(answer.status_code for answer in answers) == [204, 404, 404, 404, 404]
     assert await count(api, "select count(*) from jobs where tenant_id = $1 and kind = 'blob.remove'", editor.tenant) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("DELETE", "/v1/documents/long"), ("POST", "/v1/documents/long/reindex")], ids=["delete", "reindex"]
+)
+async def test_whoever_waited_for_a_document_that_is_in_flight_by_then_is_refused(idle: Api, method: str, path: str) -> None:
+    editor = await idle.person("editor")
+    await editor.text(await editor.corpus(), LONG, document_id="long", wait=False)
+    await rows(idle, "update documents set status = 'succeeded' where tenant_id = $1", editor.tenant)
+    async with Held(idle, editor.tenant, "update documents set status = 'queued' where tenant_id = '{}'", commit=True) as held:
+        asking = asyncio.create_task(editor.client.request(method, path))
+        await held.waiting()
+    assert error_of(await asking) == BUSY
+    assert await count(idle, "select count(*) from jobs where tenant_id = $1", editor.tenant) == 1
 
 
 async def test_a_document_that_somebody_holds_for_too_long_is_said_to_be_busy(servers: Servers) -> None:

@@ -206,7 +206,8 @@ async def test_metadata_that_is_not_flat_and_small_is_refused(editor: Person, co
     [
         {"text": "   \n"}, {"text": ""}, {"text": "x", "chunk_size_chars": 0}, {"text": "x", "chunk_size_chars": 20_001},
         {"text": "x", "chunk_overlap_chars": -1}, {"text": "x", "chunk_size_chars": 200, "chunk_overlap_chars": 200},
-        {"text": "x", "surprise": 1}, {"text": 7}, {"text": "x", "overwrite": "perhaps"},
+        {"text": "x", "surprise": 1}, {"text": 7}, {"text": "x", "overwrite": "perhaps"}, {"text": "x", "chunk_size_chars": True},
+        {"text": "x", "chunk_size_chars": "500"}, {"text": "x", "chunk_overlap_chars": False},
     ],
 )  # fmt: skip
 async def test_faulty_text_is_refused_and_leaves_nothing(api: Api, editor: Person, corpus: str, fields: dict[str, Any]) -> None:

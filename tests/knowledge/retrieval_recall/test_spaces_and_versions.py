@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 from nexusrag.kernel.errors import STATUS, ApiError, ErrorCode
+from nexusrag.kernel.ids import new_id
 from nexusrag.knowledge.index.facade import insert, remove
 from tests.knowledge.retrieval_recall.conftest import NewLibrary
 from tests.knowledge.retrieval_recall.library import Item, Library, Shelf, caller, new_version, unit
 from tests.support.api import Api, error_of
+from tests.support.installation import Servers, serving
+from tests.support.openai_stand_in import openai_stand_in
 
 DIMENSIONS = 16
 ARMS = pytest.mark.parametrize("exact_limit", [5000, 0], ids=["exact", "index"])
@@ -56,6 +59,29 @@ async def test_a_corpus_of_another_model_is_refused_over_http(api: Api, new_libr
     document = await person.settled(await person.text(shelf.corpus, "Of another model.", wait=False))
     assert document["status"] == "failed"
     assert document["failure_reason"].startswith("EMBEDDING_DIMENSION_MISMATCH: the corpus was indexed with ")
+
+
+async def test_a_model_with_other_dimensions_is_another_model(servers: Servers) -> None:
+    async with openai_stand_in() as model:
+        env = {"EMBEDDING_PROVIDER": "openai", "EMBEDDING_BASE_URL": model.url, "EMBEDDING_MODEL": new_id("model")}
+        for model.dimensions in (8, 16):
+            settings = servers.with_env(**env, EMBEDDING_DIMENSIONS=str(model.dimensions), INGEST_EXECUTION_MODE="inline")
+            async with serving(settings) as (app, url):
+                api = Api(servers, app, url)
+                if model.dimensions == 8:
+                    person = await api.person()
+                    corpus = await person.corpus()
+                    await person.text(corpus, "Lanterns.")
+                async with person.at(url) as again:
+                    if model.dimensions == 16:
+                        refused = await again.post(f"/v1/corpora/{corpus}/search", json={"query": "lanterns"})
+                        assert error_of(refused) == ("EMBEDDING_DIMENSION_MISMATCH", 409)
+                        document = await again.settled(await again.text(corpus, "More lanterns.", wait=False))
+                        assert document["failure_reason"].startswith("EMBEDDING_DIMENSION_MISMATCH")
+                    other = await again.corpus()
+                    await again.text(other, "Harbours.")
+                    assert len(await again.search(other, "harbours")) == 1
+                await api.close()
 
 
 @ARMS

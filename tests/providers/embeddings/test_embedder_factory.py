@@ -23,7 +23,7 @@ async def outbound() -> AsyncIterator[Outbound]:
     [
         ({}, "local/all-MiniLM-L6-v2"),
         ({"EMBEDDING_PROVIDER": "fake"}, "fake/hash-384"),
-        ({"EMBEDDING_PROVIDER": "openai", "EMBEDDING_MODEL": "m", "EMBEDDING_DIMENSIONS": "8"}, "openai/m"),
+        ({"EMBEDDING_PROVIDER": "openai", "EMBEDDING_MODEL": "m", "EMBEDDING_DIMENSIONS": "8"}, "openai/m@8"),
     ],
 )
 async def test_the_settings_name_the_model(env: dict[str, str], name: str, tmp_path: Path, outbound: Outbound) -> None:
