@@ -59,6 +59,23 @@ class Action(StrEnum):
     PLANS_READ = "plans.read"
     PLANS_ASSIGN = "plans.assign"
     PLANS_REQUEST = "plans.request"
+    QUOTAS_READ = "quotas.read"
+    QUOTAS_MANAGE = "quotas.manage"
+    USAGE_READ = "usage.read"
+    ROLLOUTS_READ = "rollouts.read"
+    ROLLOUTS_MANAGE = "rollouts.manage"
+    OPS_ACT = "ops.act"
+    MAINTENANCE_READ = "maintenance.read"
+    MAINTENANCE_RUN = "maintenance.run"
+    ACTIVITY_READ = "activity.read"
+    DASHBOARD_READ = "dashboard.read"
+    BILLING_WEBHOOK_TEST = "billing_webhook.test"
+    COSTS_READ = "costs.read"
+    COSTS_MANAGE = "costs.manage"
+    SLA_READ = "sla.read"
+    SLA_MANAGE = "sla.manage"
+    AUTOSCALING_READ = "autoscaling.read"
+    AUTOSCALING_MANAGE = "autoscaling.manage"
 
 
 _READER = (
@@ -114,11 +131,34 @@ class Resource(StrEnum):
     CONSOLE = "console"
     PERMISSION = "permission"
     ROLE_CHANGE = "role_change"
+    QUOTA = "quota"
+    USAGE = "usage"
+    ROLLOUT = "rollout"
+    MAINTENANCE = "maintenance"
+    ACTIVITY = "activity"
+    BILLING_WEBHOOK = "billing_webhook"
+    COST = "cost"
+    PRICE = "price"
+    CHARGEBACK_REPORT = "chargeback_report"
+    SLA_POLICY = "sla_policy"
+    SLA_ASSIGNMENT = "sla_assignment"
+    SLA_INCIDENT = "sla_incident"
+    AUTOSCALING_PROFILE = "autoscaling_profile"
 
     @property
     def id_name(self) -> str:
         """What paths and bodies call the id of one."""
-        return {Resource.API_KEY: "key_id", Resource.SCIM_TOKEN: "token_id"}.get(self, f"{self.value}_id")
+        return _ID_NAMES.get(self, f"{self.value}_id")
+
+
+_ID_NAMES = {
+    Resource.API_KEY: "key_id",
+    Resource.SCIM_TOKEN: "token_id",
+    Resource.CHARGEBACK_REPORT: "report_id",
+    Resource.SLA_POLICY: "policy_id",
+    Resource.SLA_INCIDENT: "incident_id",
+    Resource.AUTOSCALING_PROFILE: "profile_id",
+}
 
 
 class Permission(StrEnum):
@@ -173,4 +213,21 @@ POLICY_TERMS: Mapping[Action, tuple[Resource, tuple[str, ...]]] = {
     Action.PLANS_READ: (Resource.PLAN, ("read",)),
     Action.PLANS_ASSIGN: (Resource.PLAN, ("assign",)),
     Action.PLANS_REQUEST: (Resource.PLAN, ("request",)),
+    Action.QUOTAS_READ: (Resource.QUOTA, ("read",)),
+    Action.QUOTAS_MANAGE: (Resource.QUOTA, ("manage",)),
+    Action.USAGE_READ: (Resource.USAGE, ("read",)),
+    Action.ROLLOUTS_READ: (Resource.ROLLOUT, ("read",)),
+    Action.ROLLOUTS_MANAGE: (Resource.ROLLOUT, ("manage",)),
+    Action.OPS_ACT: (Resource.OPS, ("act",)),
+    Action.MAINTENANCE_READ: (Resource.MAINTENANCE, ("read",)),
+    Action.MAINTENANCE_RUN: (Resource.MAINTENANCE, ("run",)),
+    Action.ACTIVITY_READ: (Resource.ACTIVITY, ("read",)),
+    Action.DASHBOARD_READ: (Resource.CONSOLE, ("summarise",)),
+    Action.BILLING_WEBHOOK_TEST: (Resource.BILLING_WEBHOOK, ("test",)),
+    Action.COSTS_READ: (Resource.COST, ("read",)),
+    Action.COSTS_MANAGE: (Resource.COST, ("manage",)),
+    Action.SLA_READ: (Resource.SLA_POLICY, ("read",)),
+    Action.SLA_MANAGE: (Resource.SLA_POLICY, ("manage",)),
+    Action.AUTOSCALING_READ: (Resource.AUTOSCALING_PROFILE, ("read",)),
+    Action.AUTOSCALING_MANAGE: (Resource.AUTOSCALING_PROFILE, ("manage",)),
 }

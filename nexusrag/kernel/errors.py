@@ -269,6 +269,8 @@ class ApiError(Exception):
         self.message = message
         self.details = dict(details) if details else None
         self.headers = dict(headers) if headers else {}
+        # An event that says it to whoever asked for a stream: its type and data.
+        self.told: tuple[str, dict[str, Any]] | None = None
 
     @property
     def status(self) -> int:

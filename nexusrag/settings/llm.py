@@ -17,6 +17,12 @@ class LlmSettings(Group):
         "extractive", description="extractive: answers from the passages, offline, no account"
     )
     llm_base_url: str = Field(f"{_OPENAI}/v1", description="any OpenAI-compatible endpoint, for the openai provider")
+    llm_usage_url: str = Field(
+        "",
+        description="where the endpoint says what one call took, such as https://gateway.example/usage/{call_id}, which is also the call's "
+        "X-Client-Request-Id; asked about runs that broke off. Answer: "
+        '{"usage": {"prompt_tokens": 1, "completion_tokens": 1}}, or 404',
+    )
     llm_model: str = Field("gpt-4o-mini", description="model name for the openai provider")
     openai_api_key: SecretStr = Field(SecretStr(""), description="key of the OpenAI-compatible endpoint, for models and speech")
     llm_context_tokens: int = Field(16000, ge=1000, description="window of the model; history and passages are trimmed to it")
@@ -35,6 +41,13 @@ class LlmSettings(Group):
     @field_validator("llm_base_url", "vertex_base_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
+        return http_url(value) if value else value
+
+    @field_validator("llm_usage_url")
+    @classmethod
+    def _names_the_call(cls, value: str) -> str:
+        if value and value.count("{call_id}") != 1:
+            raise ValueError("an address of usage has {call_id} where the call is named")
         return http_url(value) if value else value
 
     @field_validator("google_cloud_location", "vertex_location")

@@ -9,15 +9,23 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from nexusrag.settings.auth import AuthSettings
+from nexusrag.settings.autoscaling import AutoscalingSettings
+from nexusrag.settings.billing import BillingSettings
+from nexusrag.settings.costs import CostSettings
 from nexusrag.settings.embeddings import EmbeddingSettings
 from nexusrag.settings.group import Group
 from nexusrag.settings.identity import IdentitySettings
 from nexusrag.settings.ingestion import IngestionSettings
 from nexusrag.settings.llm import LlmSettings
+from nexusrag.settings.maintenance import MaintenanceSettings
 from nexusrag.settings.outbound import OutboundSettings
+from nexusrag.settings.rates import RateSettings
+from nexusrag.settings.resilience import ResilienceSettings
 from nexusrag.settings.retrieval import RetrievalSettings
+from nexusrag.settings.rollouts import RolloutSettings
 from nexusrag.settings.runs import RunSettings
 from nexusrag.settings.runtime import RuntimeSettings
+from nexusrag.settings.sla import SlaSettings
 from nexusrag.settings.speech import SpeechSettings
 from nexusrag.settings.storage import StorageSettings
 from nexusrag.settings.stores import StoreSettings
@@ -43,6 +51,7 @@ class Settings(BaseModel):
     auth: AuthSettings
     identity: IdentitySettings
     web: WebSettings
+    rates: RateSettings
     ingestion: IngestionSettings
     embeddings: EmbeddingSettings
     retrieval: RetrievalSettings
@@ -51,6 +60,13 @@ class Settings(BaseModel):
     speech: SpeechSettings
     storage: StorageSettings
     outbound: OutboundSettings
+    rollouts: RolloutSettings
+    billing: BillingSettings
+    maintenance: MaintenanceSettings
+    costs: CostSettings
+    resilience: ResilienceSettings
+    sla: SlaSettings
+    autoscaling: AutoscalingSettings
 
 
 def groups() -> dict[str, type[Group]]:
