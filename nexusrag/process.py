@@ -10,6 +10,7 @@ import structlog
 from nexusrag.infra.bulkheads import Bulkheads
 from nexusrag.infra.changes import Changes
 from nexusrag.infra.database import APP_ROLE, UNREACHABLE, Database
+from nexusrag.infra.integrations import Integrations
 from nexusrag.infra.jobs import Handlers
 from nexusrag.infra.migrate import SYSTEM_ROLE, head
 from nexusrag.infra.outbound import Outbound
@@ -37,7 +38,8 @@ async def open_process(settings: Settings, domains: Sequence[Domain]) -> AsyncIt
         stack.push_async_callback(database.close)
         redis = resources.put(Redis, Redis(settings.stores))
         stack.push_async_callback(redis.close)
-        outbound = resources.put(Outbound, Outbound(settings.outbound))
+        integrations = resources.put(Integrations, Integrations(settings.resilience, redis))
+        outbound = resources.put(Outbound, Outbound(settings.outbound, integrations=integrations))
         stack.push_async_callback(outbound.close)
         embedder = open_embedder(settings, outbound)
         resources.put(Embedder, embedder)  # type: ignore[type-abstract]  # the key is the port, the value one of its providers

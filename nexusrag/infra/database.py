@@ -4,6 +4,8 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from math import inf
+from time import monotonic
 from typing import Any
 
 import asyncpg
@@ -105,6 +107,7 @@ class Database:
         overflow = 0 if pool_size else stores.api_db_max_overflow
         # Whoever waits, waits here: those who wait inside the pool are not woken when a connection cannot be made.
         self._places = asyncio.Semaphore(size + overflow)
+        self._least_wait_s = inf
         self.engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._connect,
@@ -156,12 +159,21 @@ class Database:
     async def _take_place(self) -> None:
         if not self._places.locked():
             await self._places.acquire()  # does not wait
+            self._least_wait_s = 0.0
             return
+        began = monotonic()
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 await self._places.acquire()
         except TimeoutError as error:
             raise _away(error) from error
+        finally:
+            self._least_wait_s = min(self._least_wait_s, monotonic() - began)
+
+    def least_wait_s(self) -> float:
+        """The shortest wait for a connection since this was last asked, 0 if there was none: a delay that stands, and no burst."""
+        waited, self._least_wait_s = self._least_wait_s, inf
+        return waited if waited < inf else 0.0
 
     @asynccontextmanager
     async def _transaction(self, tenant_id: str | None, options: Mapping[str, str]) -> AsyncIterator[Work]:

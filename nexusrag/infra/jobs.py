@@ -16,6 +16,7 @@ from nexusrag.infra.metrics import JOBS
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.ids import new_id
+from nexusrag.kernel.switches import Switch
 
 log = structlog.get_logger(__name__)
 LEASE_S = 10
@@ -46,6 +47,18 @@ def transaction(
 
 class LeaseLost(Exception):
     """Another worker owns the job now; whatever this one was about to write is rolled back."""
+
+
+class SwitchedOff(Exception):
+    """An operator has switched off what the job does: it goes back to the queue as if it had not been begun."""
+
+
+class TemporaryFailure(Exception):
+    """Trying again, some time later each time, may well help. The reason is written for operators."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class PermanentFailure(Exception):
@@ -124,12 +137,14 @@ _TAKE_ONE = (
 class JobHandler:
     """What a domain does for one kind of job. `dead` runs when the job is given up, in the transaction that says so.
 
-    A `dead` that fails every time is left out in the end: the job's cause then names both faults.
+    A `dead` that fails every time is left out in the end: the job's cause then names both faults. While `switch` is on, no job of the
+    kind is begun.
     """
 
     kind: str
     run: Callable[[Job], Awaitable[None]]
     dead: Callable[[Job, Work, str], Awaitable[None]] | None = None
+    switch: Switch | None = None
 
 
 class Handlers:
@@ -206,6 +221,9 @@ async def _outcome(job: Job, handler: JobHandler) -> str:
                 pass
     except LeaseLost:
         return "lease_lost"
+    except SwitchedOff:
+        await hand_back(job)
+        return "switched_off"
     except PermanentFailure as error:
         return await _give_up(job, handler, error.reason)
     except Exception as error:  # whatever a handler raises is an outcome of the job, not of the worker
@@ -227,6 +245,8 @@ def _told(error: Exception) -> str:
     """The fault in words for whoever asked for the job, without contents."""
     if isinstance(error, asyncpg.LockNotAvailableError):
         return "Another process holds what this needs."
+    if isinstance(error, TemporaryFailure):
+        return error.reason
     return error.message if isinstance(error, ApiError) else f"An internal error ({type(error).__name__})."
 
 

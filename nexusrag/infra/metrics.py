@@ -37,6 +37,42 @@ QUEUE_DEPTH = Gauge("nexusrag_queue_depth_jobs", "Jobs waiting in a queue when l
 WAKE_UP_FAILURES = Counter(
     "nexusrag_wake_up_failures_total", "Wake-ups that could not be sent; workers look by themselves.", registry=REGISTRY
 )
+ADMISSION_REFUSALS = Counter(
+    "nexusrag_admission_refusals_total",
+    "Requests refused by a rate, a tenant's places or its quota, by what refused and class of route.",
+    ["scope", "route_class"],
+    registry=REGISTRY,
+)
+OUTSIDE_CALLS = Counter(
+    "nexusrag_outside_calls_total",
+    "Attempts at calls to outside systems: ok, failed, refused (by a fault of ours), unknown (left before the end).",
+    ["integration", "outcome"],
+    registry=REGISTRY,
+)
+OUTSIDE_RETRIES = Counter(
+    "nexusrag_outside_retries_total",
+    "Second and further attempts, and those that the budget denied.",
+    ["integration", "outcome"],
+    registry=REGISTRY,
+)
+SLOT_WAIT = Histogram(
+    "nexusrag_model_slot_wait_seconds",
+    "Waits for a place among the model calls of all processes.",
+    registry=REGISTRY,
+    buckets=(0.001, 0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30),
+)
+SHED = Counter(
+    "nexusrag_shed_requests_total",
+    "Requests refused to protect others: by a policy, by an operator's flag, or by a process that cannot keep up.",
+    ["reason", "route_class"],
+    registry=REGISTRY,
+)
+IN_FLIGHT = Gauge("nexusrag_requests_in_flight", "Requests whose answer has not begun, in this process.", registry=REGISTRY)
+IN_FLIGHT_LIMIT = Gauge("nexusrag_requests_in_flight_limit", "How many of them this process takes at present.", registry=REGISTRY)
+DATABASE_WAIT = Gauge(
+    "nexusrag_database_wait_seconds", "Standing wait for a connection to the database when last looked at.", registry=REGISTRY
+)
+LOOP_LAG = Gauge("nexusrag_loop_lag_seconds", "Standing delay of this process's loop when last looked at.", registry=REGISTRY)
 
 
 def render() -> bytes:

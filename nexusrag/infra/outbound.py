@@ -18,6 +18,8 @@ from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from nexusrag.infra.addresses import AddressRules, UrlRefused, is_local_name
+from nexusrag.infra.integrations import Integrations
+from nexusrag.infra.retries import OURS, Verdict
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.settings.outbound import OutboundSettings
 
@@ -36,13 +38,34 @@ class OutboundError(Exception):
         super().__init__(message)
         self.status = status
 
+    @property
+    def verdict(self) -> Verdict:
+        """What the failure says about the other side. Without an answer it is worth another attempt, if that does no harm."""
+        return Verdict(theirs=True, again=self.status is None)
+
 
 class OutboundTimeout(OutboundError):
     """The other side was too slow."""
 
+    @property
+    def verdict(self) -> Verdict:
+        return Verdict(theirs=True, again=False)
+
 
 class UrlNotAllowed(OutboundError):
     """The address may not be called."""
+
+    @property
+    def verdict(self) -> Verdict:
+        return OURS
+
+
+class RequestUnsayable(OutboundError):
+    """What was to be sent is no JSON; nothing was."""
+
+    @property
+    def verdict(self) -> Verdict:
+        return OURS
 
 
 class _RefusedAddress(OSError):
@@ -70,8 +93,18 @@ class _GuardedResolver(AbstractResolver):
 class Outbound:
     """Outgoing HTTP of one process. Made without a loop; the session is opened at the first call, in that call's loop."""
 
-    def __init__(self, settings: OutboundSettings | None = None, *, resolver: AbstractResolver | None = None) -> None:
-        """Without `settings` only public addresses are called. `resolver` replaces the system's, for tests."""
+    def __init__(
+        self,
+        settings: OutboundSettings | None = None,
+        *,
+        integrations: Integrations | None = None,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
+        """Without `settings` only public addresses are called. `resolver` replaces the system's, for tests.
+
+        Whoever calls does so within an attempt of `integrations`, which knows breakers and retries.
+        """
+        self.integrations = integrations or Integrations()
         self._rules = AddressRules(settings.allowed_networks if settings is not None else ())
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
@@ -131,6 +164,11 @@ class Outbound:
         async with _Deadline(timeout_s), self._call("POST", url, form.encode(), {**kind, **headers}) as answer:
             return answer.status, await _read(answer, read_limit)
 
+    async def post_bytes(self, url: str, body: bytes, headers: Headers, timeout_s: float, *, read_limit: int) -> tuple[int, bytes]:
+        """POSTs exactly these bytes, such as a signature covers, and reads the answer: status, body. Raises as `post_json`."""
+        async with _Deadline(timeout_s), self._call("POST", url, body, headers) as answer:
+            return answer.status, await _read(answer, read_limit)
+
     async def get(self, url: str, headers: Headers, timeout_s: float, *, read_limit: int) -> tuple[int, bytes]:
         """GETs the answer: status, body. Raises as `post_json`."""
         async with _Deadline(timeout_s), self._call("GET", url, None, headers) as answer:
@@ -149,7 +187,7 @@ class Outbound:
         try:
             data = orjson.dumps(body)
         except TypeError:
-            raise OutboundError("the request cannot be written as JSON") from None
+            raise RequestUnsayable("the request cannot be written as JSON") from None
         return self._call("POST", url, data, {"Content-Type": "application/json", **headers})
 
     def _call(self, method: str, url: str, data: bytes | None, headers: Headers) -> "_Call":

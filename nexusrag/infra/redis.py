@@ -1,7 +1,7 @@
 """The Redis client of a process. Redis carries wake-ups; nothing that must not be lost."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import orjson
@@ -10,12 +10,19 @@ from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
 from nexusrag.infra.metrics import WAKE_UP_FAILURES
+from nexusrag.infra.redis_line import RedisLine, Script
 from nexusrag.settings.stores import StoreSettings
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 UNREACHABLE = (RedisError, OSError, TimeoutError)
 LISTEN_S = 0.1  # how often workers listen: a second wake-up within that time tells them nothing that one after it would not
+# A busy process may come to read an answer late: after the budget it looks this often for one that is there already.
+_LAST_LOOKS = 8
+
+
+class RedisAwayError(Exception):
+    """Redis did not answer within the budget, or has failed within the last second."""
 
 
 class Redis:
@@ -25,8 +32,10 @@ class Redis:
         self.client: ArqRedis = ArqRedis.from_url(stores.redis_url.get_secret_value(), socket_connect_timeout=1, socket_timeout=5)
         # Not pickle, which ARQ would use: whoever can write to Redis could run code in the workers.
         self.client.job_serializer, self.client.job_deserializer = orjson.dumps, orjson.loads
+        self.line = RedisLine(self.client.connection_pool)
         self._budget_s = budget_s
         self._away_until = 0.0
+        self._left_alone_until = 0.0
         self._woken: dict[str, bool] = {}  # queues that were woken just now; whether somebody has asked for it again since
         self._waking: set[asyncio.Task[bool]] = set()
 
@@ -55,6 +64,31 @@ class Redis:
         """Tell readers elsewhere that a journal has grown."""
         return await self._attempt(self.client.publish(channel, b"")) is not None
 
+    @property
+    def is_left_alone(self) -> bool:
+        """Redis failed within the last second and is not asked."""
+        return asyncio.get_running_loop().time() < self._left_alone_until
+
+    async def ask(self, command: Callable[[], Awaitable[T]]) -> T:
+        """The answer to a command, within the budget. Raises RedisAwayError, at once within a second of the last failure."""
+        loop = asyncio.get_running_loop()
+        if self.is_left_alone:
+            raise RedisAwayError
+        try:
+            async with asyncio.timeout(None) as limit:
+                patience = _Patience(loop, limit)
+                timer = loop.call_later(self._budget_s, patience.wear_out, _LAST_LOOKS)
+                try:
+                    return await command()
+                finally:
+                    patience.over = True
+                    timer.cancel()
+        except UNREACHABLE as error:
+            self._away_until = self._left_alone_until = loop.time() + 1
+            self.line.hang_up()  # what it still answers would be late
+            log.warning("redis.away", error=type(error).__name__)
+            raise RedisAwayError from error
+
     async def ping(self) -> bool:
         try:
             async with asyncio.timeout(1):
@@ -73,14 +107,36 @@ class Redis:
             async with asyncio.timeout(self._budget_s):
                 return await command
         except UNREACHABLE as error:
-            self._away_until = now + 1
+            self._away_until = now + 1  # of wake-ups alone: this process may be what is late
             WAKE_UP_FAILURES.inc()
             log.warning("redis.away", error=type(error).__name__)
             return None
 
+    def script(self, text: str) -> Script:
+        """Lua to be run on the line that all scripts share, within `ask`."""
+        return Script(self.line, text)
+
     async def close(self) -> None:
         self._woken.clear()
+        await self.line.close()
         await self.client.aclose()
+
+
+class _Patience:
+    """Ends a limit some turns of the loop after it is due: in each turn the loop reads what has come."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit: asyncio.Timeout) -> None:
+        self._loop = loop
+        self._limit = limit
+        self.over = False
+
+    def wear_out(self, looks: int) -> None:
+        if self.over:
+            return
+        if looks:
+            self._loop.call_soon(self.wear_out, looks - 1)
+        else:
+            self._limit.reschedule(self._loop.time())
 
 
 def _discard(command: Awaitable[object]) -> None:

@@ -37,7 +37,9 @@ class Runner:
         heartbeat_s: float,
         crons: Mapping[str, tuple[float, Periodic]] | None = None,
         grace_s: float = 8.0,
+        kinds: Callable[[Sequence[JobHandler]], Awaitable[list[str]]] | None = None,
     ) -> None:
+        """`kinds` says which of the handlers' kinds may be begun at present; without it, all."""
         self.id = f"{socket.gethostname()}/{new_id('worker')}"
         self._resources = resources
         self._queue = queue
@@ -46,6 +48,7 @@ class Runner:
         self._heartbeat_s = heartbeat_s
         self._crons = dict(crons or {})
         self._grace_s = grace_s
+        self._kinds = kinds
         self._running: dict[str, tuple[Job, asyncio.Task[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # of jobs, with those that were taken away and are still cleaning up
         self._wake = asyncio.Event()
@@ -87,11 +90,12 @@ class Runner:
         self._wake.clear()
         free = self._concurrency - len(self._running)
         rows = []
-        if free > 0:
+        kinds = list(self._handlers) if self._kinds is None else await self._kinds(list(self._handlers.values()))
+        if free > 0 and kinds:
             async with transaction(self._resources) as work:
                 rows = await work.raw.fetch(
                     "select * from jobs_claim($1, $2, $3, $4, make_interval(secs => $5))",
-                    self.id, self._queue, list(self._handlers), free, float(LEASE_S),
+                    self.id, self._queue, kinds, free, float(LEASE_S),
                 )  # fmt: skip
         for row in rows:
             job = job_of(row, self._resources)

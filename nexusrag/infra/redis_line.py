@@ -1,0 +1,128 @@
+"""One connection to Redis that all of a process's scripts share: what is asked in one turn of the loop goes out together.
+
+A pool would make a connection for each request under way, one after the other; a script is over in microseconds.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from hashlib import sha1
+from typing import Any
+
+from hiredis import pack_command
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+Argument = str | int | float
+_OPENS_WITHIN_S = 1.0
+
+
+class RedisLine:
+    """Answers come in the order of the questions. Whoever stops waiting leaves the others' answers where they are."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        # Whoever asks has a limit of their own; the connection itself may be silent for as long as nobody asks.
+        self._kind, self._options = pool.connection_class, {**pool.connection_kwargs, "socket_timeout": None}
+        self._connection: AbstractConnection | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+
+    async def run(self, *command: Argument) -> Any:
+        """The answer to one command. Raises RedisError and OSError."""
+        while self._connection is None:
+            if self._opening is None:
+                self._opening = asyncio.create_task(self._open(), name="redis line")
+                self._opening.add_done_callback(_look)
+            await asyncio.shield(self._opening)
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        # It writes before it waits for anything, so that commands go out in the order of their answers.
+        await self._connection.send_packed_command(_packed(command), check_health=False)
+        return await answer
+
+    def hang_up(self) -> None:
+        """Use another connection from here on, and tell those who wait that this one is lost."""
+        if self._reading is not None:
+            self._reading.cancel()
+        self._lost(self._connection, RedisConnectionError("the line was given up"))
+
+    async def close(self) -> None:
+        tasks = [task for task in (self._opening, self._reading) if task is not None]
+        self.hang_up()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _open(self) -> None:
+        connection: AbstractConnection = self._kind(**self._options)
+        try:
+            async with asyncio.timeout(_OPENS_WITHIN_S):
+                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py has no type here
+        except BaseException:
+            _drop(connection)
+            raise
+        finally:
+            self._opening = None
+        self._connection = connection
+        self._reading = asyncio.create_task(self._read(connection), name="redis line")
+
+    async def _read(self, connection: AbstractConnection) -> None:
+        while True:
+            try:
+                answer, error = await connection.read_response(), None
+            except ResponseError as refused:
+                answer, error = None, refused
+            except (RedisError, OSError) as lost:
+                self._lost(connection, lost)
+                return
+            waiting = self._waiting.popleft()
+            if waiting.done():  # nobody waits for it any more
+                continue
+            if error is None:
+                waiting.set_result(answer)
+            else:
+                waiting.set_exception(error)
+
+    def _lost(self, connection: AbstractConnection | None, error: Exception) -> None:
+        if connection is None or connection is not self._connection:
+            return
+        self._connection = self._reading = None
+        _drop(connection)
+        waiting, self._waiting = self._waiting, deque()
+        for answer in waiting:
+            if not answer.done():
+                answer.set_exception(error)
+
+
+class Script:
+    """Lua that Redis keeps by its hash, and is sent again when it has forgotten it."""
+
+    def __init__(self, line: RedisLine, text: str) -> None:
+        self._line = line
+        self._text = text
+        self._hash = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    async def __call__(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        try:
+            return await self._line.run("EVALSHA", self._hash, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return await self._line.run("EVAL", self._text, len(keys), *keys, *arguments)
+
+
+def _packed(command: tuple[Argument, ...]) -> bytes:
+    packed: bytes = pack_command(command)  # type: ignore[arg-type]  # its stub says a tuple of one
+    return packed
+
+
+def _look(opening: "asyncio.Task[None]") -> None:
+    """A failure is told to those who wait for it; there may be none left."""
+    if not opening.cancelled():
+        opening.exception()
+
+
+def _drop(connection: AbstractConnection) -> None:
+    writer = connection._writer
+    if writer is not None:
+        writer.transport.abort()

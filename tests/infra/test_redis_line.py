@@ -1,0 +1,94 @@
+"""The line that all scripts share: answers reach whoever asked, whatever becomes of the others and of the connection."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.exceptions import RedisError, ResponseError
+
+from nexusrag.infra.redis import Redis, RedisAwayError
+from nexusrag.kernel.ids import new_id
+from tests.support.installation import Servers
+from tests.support.processes import Proxy, redis_proxy
+
+
+@pytest.fixture
+async def redis(servers: Servers) -> AsyncIterator[Redis]:
+    held = Redis(servers.settings.stores)
+    yield held
+    await held.close()
+
+
+@pytest.fixture
+async def proxied(servers: Servers) -> AsyncIterator[tuple[Redis, Proxy]]:
+    async with redis_proxy(servers) as (proxy, url):
+        held = Redis(servers.with_env(REDIS_URL=url).stores)
+        yield held, proxy
+        await held.close()
+
+
+async def test_many_at_once_use_one_connection_and_get_their_own_answers(redis: Redis) -> None:
+    before = int((await redis.client.info("clients"))["connected_clients"])
+    assert await asyncio.gather(*(redis.line.run("ECHO", number) for number in range(500))) == [b"%d" % number for number in range(500)]
+    assert int((await redis.client.info("clients"))["connected_clients"]) <= before + 1
+
+
+async def test_an_error_is_told_to_whoever_made_it(redis: Redis) -> None:
+    answers = await asyncio.gather(*(redis.line.run(*command) for command in (("ECHO", 1), ("ECHO",), ("ECHO", 3))), return_exceptions=True)
+    assert (answers[0], type(answers[1]), answers[2]) == (b"1", ResponseError, b"3")
+
+
+async def test_whoever_stops_waiting_leaves_the_others_their_answers(redis: Redis) -> None:
+    await redis.line.run("PING")
+    tasks = [asyncio.create_task(redis.line.run("ECHO", number)) for number in range(30)]
+    await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [answer for answer in answers if isinstance(answer, bytes)] == [b"%d" % number for number in range(1, 30, 2)]
+    assert await redis.line.run("ECHO", "x") == b"x"
+
+
+async def test_a_script_that_is_not_known_is_sent(redis: Redis) -> None:
+    script = redis.script(f"return {{ARGV[1], KEYS[1], '{new_id('x')}'}}")
+    assert (await script(["k"], [7]))[:2] == [b"7", b"k"]
+    await redis.client.script_flush()
+    assert (await script(["k"], [8]))[:2] == [b"8", b"k"]
+
+
+async def test_a_lost_connection_is_told_to_all_who_wait_and_replaced(proxied: tuple[Redis, Proxy]) -> None:
+    redis, proxy = proxied
+    await redis.line.run("PING")
+    proxy.answering.clear()
+    waiting = [asyncio.create_task(redis.line.run("ECHO", number)) for number in range(5)]
+    await asyncio.sleep(0)
+    proxy.cut()
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(answer, RedisError | OSError) for answer in answers)
+    proxy.answering.set()
+    assert await redis.line.run("ECHO", "again") == b"again"
+
+
+async def test_a_silent_redis_costs_the_budget_once(proxied: tuple[Redis, Proxy]) -> None:
+    redis, proxy = proxied
+    await redis.line.run("PING")
+    proxy.answering.clear()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(RedisAwayError):
+        await redis.ask(lambda: redis.line.run("PING"))
+    assert 0.09 <= loop.time() - began < 0.3
+    began = loop.time()
+    with pytest.raises(RedisAwayError):
+        await redis.ask(lambda: redis.line.run("PING"))
+    assert loop.time() - began < 0.02 and redis.is_left_alone
+    proxy.answering.set()
+
+
+async def test_a_process_that_is_late_itself_does_not_blame_redis(redis: Redis) -> None:
+    await redis.line.run("PING")
+    asked = asyncio.create_task(redis.ask(lambda: redis.line.run("ECHO", "there")))
+    await asyncio.sleep(0)
+    time.sleep(0.3)  # the answer is there long before anybody looks
+    assert await asked == b"there" and not redis.is_left_alone
