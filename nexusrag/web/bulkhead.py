@@ -11,7 +11,7 @@ async def take_place(call: CallContext) -> None:
     resuming = call.gate.bulkhead == "run" and "last-event-id" in call.request.headers
     if call.gate.bulkhead is None or call.run_id is not None or resuming:
         return
-    call.slot = call.of(Bulkheads)[call.gate.bulkhead].acquire()
+    call.slot = call.of(Bulkheads)[call.gate.bulkhead].acquire(call.principal.tenant_id)
     call.on_leaving(call.release_slot)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
@@ -15,10 +16,28 @@ from nexusrag.infra.resources import Resources
 from nexusrag.kernel.actions import Resource
 from nexusrag.kernel.events import EventType
 from nexusrag.kernel.principal import Principal
+from nexusrag.kernel.traffic import RouteClass
+from nexusrag.settings import Settings
+from nexusrag.web.address import client_address
 from nexusrag.web.gate import Gate
+from nexusrag.web.limits import Limits
 
 T = TypeVar("T")
 CALL_KEY = "nexusrag.call"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request was answered: its status, and the code of its error. `replayed`: by a stored answer.
+
+    Of a stream: the code of the error that it told, the moment (`perf_counter`) of its first event, and whether its end was reached.
+    """
+
+    status: int
+    error: str | None
+    replayed: bool
+    first_at: float | None = None
+    complete: bool = True
 
 
 @dataclass(slots=True)
@@ -30,6 +49,7 @@ class CallContext:
     request_id: str
     resources: Resources
     loaders: Mapping[Any, Any]
+    route_class: RouteClass
     legacy: bool = False
     _principal: Principal | None = None
     # The tenant that an operator of the platform named, where that is not their own.
@@ -55,6 +75,15 @@ class CallContext:
     slot: Slot | None = None
     idempotency: tuple[str, str, bytes] | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    # What admission decided in its one round trip; each stage raises its own part of it.
+    admission: Any = None
+    # When the request came (`perf_counter`).
+    began: float = field(default_factory=perf_counter)
+    # Events that stages want told on a run's stream, in their order: type and data.
+    notices: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    # The code of an error that a stream told after its answer had begun.
+    stream_error: str | None = None
     # Another status than the route's own, for what was accepted and not done yet.
     status: int | None = None
     recorded: dict[str, Any] = field(default_factory=dict)
@@ -68,6 +97,7 @@ class CallContext:
     _after_commit: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     _on_failure: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     _finally: list[Callable[[], None]] = field(default_factory=list)
+    _over: list[Callable[[Outcome], Awaitable[None]]] = field(default_factory=list)
 
     @property
     def principal(self) -> Principal:
@@ -82,6 +112,11 @@ class CallContext:
     @property
     def known_principal(self) -> Principal | None:
         return self._principal
+
+    @property
+    def address(self) -> str | None:
+        """The network address of the client, as far as it can be known."""
+        return client_address(self.request, self.of(Settings).web.trusted_networks)
 
     @property
     def tenant_id(self) -> str:
@@ -180,6 +215,19 @@ class CallContext:
     def on_leaving(self, action: Callable[[], None]) -> None:
         """Run `action` when the request is over, whatever happened."""
         self._finally.append(action)
+
+    def on_over(self, action: Callable[[Outcome], Awaitable[None]]) -> None:
+        """Run `action` once the answer was given, whatever it was: that of a stream when the stream has ended."""
+        self._over.append(action)
+
+    @property
+    def is_watched(self) -> bool:
+        return bool(self._over)
+
+    async def run_over(self, outcome: Outcome) -> None:
+        """For the route class alone."""
+        for action in reversed(self._over):
+            await action(outcome)
 
     async def run_after_commit(self) -> None:
         for action in self._after_commit:

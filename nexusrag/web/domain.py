@@ -20,11 +20,15 @@ Opening = Callable[[Resources], AbstractAsyncContextManager[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cron:
-    """Something that each worker does every `every_s` seconds; safe when several workers do it at once."""
+    """Something that each worker does every `every_s` seconds; safe when several workers do it at once.
+
+    `can_wait`: it is left out while operators have frozen writing.
+    """
 
     name: str
     every_s: float
     run: Periodic
+    can_wait: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

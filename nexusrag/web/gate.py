@@ -7,6 +7,8 @@ from nexusrag.kernel.actions import Action, Permission, Resource
 from nexusrag.kernel.events import EventType
 from nexusrag.kernel.features import Feature
 from nexusrag.kernel.principal import PERSONAL, Credential
+from nexusrag.kernel.switches import Switch
+from nexusrag.kernel.traffic import RouteClass
 
 Bulkhead = Literal["run", "ingest"]
 
@@ -19,7 +21,11 @@ class Gate:
     what the caller needs on the resource. `feature` must be part of the tenant's plan. `credentials` are the kinds accepted.
     `operator`: only operators of the platform. `reach` = `operators`: they may name a tenant that is not their own.
     `audit` is recorded when the handler succeeds. `legacy` serves the unversioned alias. `shown_once` is a field of the answer
-    that is never stored: an answer repeated for an Idempotency-Key has null there.
+    that is never stored: an answer repeated for an Idempotency-Key has null there. `rate` is the class of the route where that of its
+    method and path is not right. `units` are what one request counts against the tenant's quota. `switch`: the kill switch by which
+    operators turn it off. `keyed`: an Idempotency-Key is demanded. `despite_freeze`: served while nothing else is written, because it
+    writes nothing, or so that whoever lifts the freeze can come in. `probed`: a public route that is asked at short intervals by machines
+    at one address, which no rate limits.
     """
 
     action: Action | None
@@ -33,6 +39,12 @@ class Gate:
     audit: EventType | None = None
     shown_once: str | None = None
     bulkhead: Bulkhead | None = None
+    rate: RouteClass | None = None
+    units: int = 1
+    switch: Switch | None = None
+    keyed: bool = False
+    despite_freeze: bool = False
+    probed: bool = False
     idempotent: bool = True
     transaction: bool = True
     legacy: bool = False
@@ -57,6 +69,11 @@ def gate(
     audit: EventType | None = None,
     shown_once: str | None = None,
     bulkhead: Bulkhead | None = None,
+    rate: RouteClass | None = None,
+    units: int = 1,
+    switch: Switch | None = None,
+    keyed: bool = False,
+    despite_freeze: bool = False,
     idempotent: bool = True,
     legacy: bool = False,
     enveloped: bool = True,
@@ -75,6 +92,11 @@ def gate(
         audit=audit,
         shown_once=shown_once,
         bulkhead=bulkhead,
+        rate=rate,
+        units=units,
+        switch=switch,
+        keyed=keyed,
+        despite_freeze=despite_freeze,
         idempotent=idempotent,
         legacy=legacy,
         enveloped=enveloped,
@@ -82,8 +104,18 @@ def gate(
     )
 
 
-def public(reason: str, *, legacy: bool = False, enveloped: bool = True) -> Gate:
+def public(reason: str, *, legacy: bool = False, enveloped: bool = True, despite_freeze: bool = False, probed: bool = False) -> Gate:
     """A gate for everyone; `reason` says why no credential is needed."""
     if not reason:
         raise ValueError("a public route needs a reason")
-    return Gate(action=None, reason=reason, legacy=legacy, enveloped=enveloped, transaction=False, idempotent=False)
+    return Gate(
+        action=None,
+        reason=reason,
+        legacy=legacy,
+        enveloped=enveloped,
+        despite_freeze=despite_freeze,
+        probed=probed,
+        transaction=False,
+        idempotent=False,
+        units=0,
+    )

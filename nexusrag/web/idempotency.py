@@ -20,11 +20,13 @@ _WRITES = ("POST", "PUT", "PATCH", "DELETE")
 async def replay(call: CallContext) -> None:
     """Answer a repeated request from the store, or hold the key until this request's transaction ends.
 
-    Raises IDEMPOTENCY_KEY_INVALID, IDEMPOTENCY_IN_PROGRESS while the first request runs, IDEMPOTENCY_KEY_CONFLICT when the
-    key was used for something else.
+    Raises IDEMPOTENCY_KEY_REQUIRED, IDEMPOTENCY_KEY_INVALID, IDEMPOTENCY_IN_PROGRESS while the first request runs,
+    IDEMPOTENCY_KEY_CONFLICT when the key was used for something else.
     """
     key = _key(call)
     if key is None:
+        if call.gate.keyed and HEADER not in call.request.headers:
+            raise ApiError(ErrorCode.IDEMPOTENCY_KEY_REQUIRED, "Send an Idempotency-Key, so that the action is taken once.")
         return
     scope, fingerprint = call.principal.subject_id, _fingerprint(call)
     row = await _held(call, scope, key)

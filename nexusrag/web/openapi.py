@@ -26,6 +26,15 @@ _IDEMPOTENCY_KEY = {
 }
 _HEADERS: dict[int, dict[str, Any]] = {
     401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
+    429: {
+        "Retry-After": {"description": "seconds", "schema": {"type": "integer"}},
+        "X-RateLimit-Scope": {
+            "description": "what refused: api_key, session, scim, tenant, tenant_concurrency or address",
+            "schema": {"type": "string"},
+        },
+        "X-RateLimit-Route-Class": {"schema": {"type": "string"}},
+        "X-RateLimit-Retry-After-Ms": {"schema": {"type": "integer"}},
+    },
     503: {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}},
 }
 _REPLAYED = {idempotency.REPLAYED: {"description": "`true` on a stored answer", "schema": {"type": "string"}}}
@@ -64,10 +73,11 @@ def _complete(operation: dict[str, Any], route: GatedRoute, method: str) -> None
     keyed = idempotency.STAGE.applies(gate, method)
     checked = bool(known) or "requestBody" in operation
     if keyed:
-        parameters.append(_IDEMPOTENCY_KEY)
+        parameters.append({**_IDEMPOTENCY_KEY, "required": gate.keyed})
         operation["responses"][str(route.status_code)]["headers"] = _REPLAYED
     refused = {route.errors.media_type: {"schema": {"$ref": f"#/components/schemas/{route.errors.model.__name__}"}}}
-    for status, codes in _refusals(gate, keyed=keyed, body="requestBody" in operation, checked=checked).items():
+    frozen = method != "GET" and not gate.despite_freeze
+    for status, codes in _refusals(gate, frozen=frozen, keyed=keyed, body="requestBody" in operation, checked=checked).items():
         operation["responses"][str(status)] = {
             "description": ", ".join(codes),
             **({"headers": _HEADERS[status]} if status in _HEADERS else {}),
@@ -86,14 +96,20 @@ def _security(gate: Gate) -> list[dict[str, list[str]]]:
     return [{_KEY: [LEAST_ROLE[gate.action].value, *(["operator"] if gate.operator else [])]}]
 
 
-def _refusals(gate: Gate, *, keyed: bool, body: bool, checked: bool) -> dict[int, list[str]]:
-    """Codes by status that come from the way to the handler; `checked`: there are parameters or a body to be wrong."""
+def _refusals(gate: Gate, *, frozen: bool, keyed: bool, body: bool, checked: bool) -> dict[int, list[str]]:
+    """Codes by status that come from the way to the handler; `checked`: there are parameters or a body to be wrong.
+
+    `frozen`: refused while nothing is written.
+    """
     code = ErrorCode
     codes = [code.BAD_REQUEST]
     if Credential.SCIM in gate.credentials:
         codes += [code.SCIM_PAYLOAD_INVALID, code.SCIM_UNAUTHORIZED]
     elif gate.action is not None:
         codes += [code.AUTH_UNAUTHORIZED, code.AUTH_REVOKED_KEY, code.AUTH_EXPIRED_KEY, code.AUTH_INACTIVE_KEY, code.AUTH_FORBIDDEN]
+    codes += [code.RATE_LIMITED] if not gate.probed else []
+    codes += [code.RATE_LIMIT_UNAVAILABLE] if not gate.probed and (gate.transaction or gate.is_public) else []
+    codes += [code.QUOTA_EXCEEDED] if gate.transaction and gate.units else []
     codes += [code.FEATURE_NOT_ENABLED] if gate.feature is not None else []
     codes += [code.NOT_FOUND] if gate.on is not None or gate.reach == "operators" else []
     codes += [code.AUTHZ_DENIED] if gate.permission is not None else []
@@ -101,6 +117,9 @@ def _refusals(gate: Gate, *, keyed: bool, body: bool, checked: bool) -> dict[int
     codes += [code.PAYLOAD_TOO_LARGE, code.UNSUPPORTED_MEDIA_TYPE] if body else []
     codes += [code.VALIDATION_ERROR] if checked else []
     codes += [code.TENANT_ID_NOT_ALLOWED] if body and gate.action is not None else []
+    codes += [code.IDEMPOTENCY_KEY_REQUIRED] if gate.keyed else []
+    codes += [code.WRITE_FROZEN] if frozen else []
+    codes += [code.FEATURE_TEMPORARILY_DISABLED] if gate.switch is not None else []
     codes += [code.SERVICE_BUSY] if gate.bulkhead is not None else []
     codes += [code.SERVICE_UNAVAILABLE] if gate.transaction else []
     by_status: dict[int, list[str]] = {}

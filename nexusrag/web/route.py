@@ -7,6 +7,7 @@ import re
 import types
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any, get_args, get_origin
 
 import orjson
@@ -24,12 +25,15 @@ from nexusrag.infra.database import contended, unreachable
 from nexusrag.infra.ids import request_id_of
 from nexusrag.infra.metrics import REQUESTS
 from nexusrag.kernel.errors import ApiError, ErrorCode
+from nexusrag.kernel.traffic import class_of
 from nexusrag.settings import Settings
+from nexusrag.web import sse
 from nexusrag.web.body import read_form, read_json
-from nexusrag.web.call import CALL_KEY, CallContext
+from nexusrag.web.call import CALL_KEY, CallContext, Outcome
 from nexusrag.web.envelope import ENVELOPED, Data, Errors, Listed, enveloped, error_response
 from nexusrag.web.gate import Gate
 from nexusrag.web.legacy import legacy_headers
+from nexusrag.web.sse import EventStream
 from nexusrag.web.stage import Pipeline, Stage
 
 log = structlog.get_logger(__name__)
@@ -45,6 +49,7 @@ class GatedRoute(APIRoute):
         self.gate = gate
         self.errors = errors
         self.legacy = legacy
+        self.route_class = gate.rate or class_of(next(iter(sorted(options.get("methods") or ("GET",)))), path)
         self._stages: tuple[tuple[Stage, ...], tuple[Stage, ...]] | None = None
         self._begins = path.partition("{")[0]
         super().__init__(path, as_data(endpoint, options.get("status_code") or 200), strict_content_type=False, **options)
@@ -54,20 +59,26 @@ class GatedRoute(APIRoute):
         label = self.path_format
 
         async def handle(request: Request) -> Response:
-            call = CallContext(
-                request, self.gate, request_id_of(request), request.app.state.resources, request.app.state.loaders, self.legacy
-            )
+            state = request.app.state
+            call = CallContext(request, self.gate, request_id_of(request), state.resources, state.loaders, self.route_class, self.legacy)
             request.scope[CALL_KEY] = call
-            pipeline: Pipeline = request.app.state.pipeline
+            pipeline: Pipeline = state.pipeline
+            refused: ApiError | None = None
             try:
                 _refuse_nul(request)
                 response = await self._answer(call, pipeline, inner)
             except (ApiError, RequestValidationError) as error:
-                response = await self._refuse(call, pipeline, error)
+                refused = invalid(error) if isinstance(error, RequestValidationError) else error
             except Exception as error:  # the last resort: the client gets a code and an id, the log gets the trace
-                response = await self._refuse(call, pipeline, _unforeseen(error, call))
+                refused = _unforeseen(error, call)
+            except BaseException:  # the server stops: nobody is answered
+                await asyncio.shield(call.run_over(Outcome(499, None, False)))
+                raise
             finally:
                 call.leave()
+            if refused is not None:
+                response = await self._refuse(call, pipeline, refused)
+            await _tell(call, response, refused)
             REQUESTS.labels(request.method, label, str(response.status_code)).inc()
             return response
 
@@ -149,14 +160,29 @@ class GatedRoute(APIRoute):
             response.headers.update(legacy_headers())
         return response
 
-    async def _refuse(self, call: CallContext, pipeline: Pipeline, error: ApiError | RequestValidationError) -> Response:
+    async def _refuse(self, call: CallContext, pipeline: Pipeline, error: ApiError) -> Response:
         call.drop_work()
-        if isinstance(error, RequestValidationError):
-            error = invalid(error)
         await pipeline.denied(call, error)
+        if error.told is not None and call.request.headers.get("accept", "").startswith("text/event-stream"):
+            return sse.refused(error, call.request_id, error.told)
         if call.legacy:
             return error_response(error, call.request_id, legacy=True, headers=legacy_headers())
         return self.errors.answer(error, call.request_id)
+
+
+async def _tell(call: CallContext, response: Response, refused: ApiError | None) -> None:
+    """Tell those who asked for it how the request was answered: at once, or when its stream has ended."""
+    if not call.is_watched:
+        return
+    outcome = Outcome(response.status_code, refused.code.value if refused else None, call.replay is not None)
+    if isinstance(response, EventStream):
+        response.over = functools.partial(_tell_of_stream, call, response, outcome)
+    else:
+        await asyncio.shield(call.run_over(outcome))
+
+
+async def _tell_of_stream(call: CallContext, stream: EventStream, outcome: Outcome) -> None:
+    await call.run_over(replace(outcome, error=call.stream_error, first_at=stream.first_at, complete=stream.complete))
 
 
 def as_data(endpoint: Callable[..., Awaitable[Any]], status: int) -> Callable[..., Awaitable[Response]]:

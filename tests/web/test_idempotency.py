@@ -10,6 +10,7 @@ import pytest
 from nexusrag.kernel.ids import new_id
 from tests.support.api import Api, Person, error_of, parse_events
 from tests.support.behind import Held, audited, count, rows
+from tests.support.installation import serving
 
 REPLAYED = "Idempotency-Replayed"
 CONFLICT = ("IDEMPOTENCY_KEY_CONFLICT", 409)
@@ -258,3 +259,98 @@ async def test_a_key_leads_back_to_the_same_run(api: Api) -> None:
     assert (again.content, again.headers[REPLAYED]) == (first.content, "true")
     assert await count(api, "select count(*) from runs where tenant_id = $1", person.tenant) == 1
     assert error_of(await person.post("/v1/run", json={**body, "message": "Something else?"}, headers=key)) == CONFLICT
+
+
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [
+        ({"metadata_json": {"n": 1}}, {"metadata_json": {"n": 1.0}}),
+        ({"filename": "\u00fc.txt"}, {"filename": "u\u0308.txt"}),
+        ({"overwrite": False}, {}),
+    ],
+    ids=["1 and 1.0", "NFC and NFD", "a default left out"],
+)
+async def test_what_is_written_otherwise_is_another_request(api: Api, first: dict[str, Any], other: dict[str, Any]) -> None:
+    editor, key = await api.person("editor"), keyed()
+    body = {"corpus_id": await editor.corpus(), "text": "The same words."}
+    assert (await editor.post("/v1/documents/text", json={**body, **first}, headers=key)).status_code == 202
+    assert error_of(await editor.post("/v1/documents/text", json={**body, **other}, headers=key)) == CONFLICT
+
+
+async def test_a_body_with_a_name_given_twice_is_no_request_at_all(api: Api) -> None:
+    editor, key = await api.person("editor"), {"Content-Type": "application/json", **keyed()}
+    twice = await editor.post("/v1/corpora", content=b'{"name": "one", "name": "two"}', headers=key)
+    assert error_of(twice) == ("VALIDATION_ERROR", 422)
+    assert (await editor.post("/v1/corpora", content=b'{"name": "two"}', headers=key)).status_code == 201
+
+
+async def test_a_file_and_its_text_are_other_requests(api: Api) -> None:
+    editor, key = await api.person("editor"), keyed()
+    body = {"corpus_id": await editor.corpus(), "text": "As text.", "filename": "a.txt"}
+    assert (await editor.post("/v1/documents/text", json=body, headers=key)).status_code == 202
+    file = {"file": ("a.txt", b"As text.")}
+    assert error_of(await editor.post("/v1/documents", data={"corpus_id": body["corpus_id"]}, files=file, headers=key)) == CONFLICT
+
+
+async def test_nobody_whose_role_was_taken_away_gets_the_stored_answer(api: Api) -> None:
+    editor, key = await api.person("editor"), keyed()
+    first = await make(editor, key)
+    admin = await api.person("admin", editor.tenant)
+    lowered = await admin.patch(f"/v1/admin/identity/users/{editor.user_id}/role", json={"role": "reader"})
+    assert lowered.status_code == 200, lowered.text
+    again = await make(editor, key)
+    assert (first.status_code, error_of(again)) == (201, ("AUTH_FORBIDDEN", 403))
+
+
+async def test_two_runs_at_once_with_one_key_are_one(api: Api) -> None:
+    person, key = await api.person(), keyed()
+    corpus = await person.corpus()
+    await person.text(corpus, "Asked twice in the same moment.")
+    body = {"session_id": new_id("s"), "corpus_id": corpus, "message": "How often was it asked?"}
+    answers = await asyncio.gather(*(person.post("/v1/run", json=body, headers=key) for _ in range(4)))
+    streams = [answer for answer in answers if answer.status_code == 200]
+    assert len({answer.content for answer in streams}) == 1
+    assert sum(REPLAYED not in answer.headers for answer in streams) == 1
+    assert all(error_of(answer) == ("IDEMPOTENCY_IN_PROGRESS", 409) for answer in answers if answer.status_code != 200)
+    assert await count(api, "select count(*) from runs where tenant_id = $1", person.tenant) == 1
+    assert await count(api, "select count(*) from ledger where tenant_id = $1 and route_class = 'run'", person.tenant) == 1
+
+
+async def test_a_key_that_expires_while_old_keys_are_removed_has_one_effect_more(api: Api) -> None:
+    """At the boundary the answer is forgotten, and whoever comes then is the first: alone, and remembered."""
+    editor, key = await api.person("editor"), new_id("idem")
+    body = {"corpus_id": await editor.corpus(), "text": "Sent again a day later."}
+    assert (await editor.post("/v1/documents/text", json=body, headers=keyed(key))).status_code == 202
+    await rows(api, "update idempotency_keys set expires_at = now() where tenant_id = $1", editor.tenant)
+    async with Held(api, editor.tenant) as held:
+        late = asyncio.create_task(editor.post("/v1/documents/text", json=body, headers=keyed(key)))
+        await held.waiting()
+        await rows(api, "select idempotency_prune(interval '0', 100000)")
+        assert await count(api, "select count(*) from idempotency_keys where tenant_id = $1", editor.tenant) == 0
+        other = await editor.post("/v1/documents/text", json=body, headers=keyed(key))
+        assert error_of(other) == ("IDEMPOTENCY_IN_PROGRESS", 409)
+    done = await late
+    assert (done.status_code, REPLAYED in done.headers) == (202, False)
+    await rows(api, "select idempotency_prune(interval '0', 100000)")
+    again = await editor.post("/v1/documents/text", json=body, headers=keyed(key))
+    assert (again.content, again.headers[REPLAYED]) == (done.content, "true")
+    assert await count(api, "select count(*) from documents where tenant_id = $1", editor.tenant) == 2
+
+
+async def test_a_request_that_comes_too_often_uses_up_no_key(api: Api) -> None:
+    editor, key = await api.person("editor"), keyed()
+    slow = api.servers.with_env(RATE_LIMIT_ENABLED="true", RL_KEY_MUTATION_BURST="1", RL_KEY_MUTATION_RPS="0.01")
+    async with serving(slow) as (_, url), editor.at(url) as there:
+        assert (await make(there, keyed())).status_code == 201
+        assert error_of(await make(there, key)) == ("RATE_LIMITED", 429)
+    assert await count(api, "select count(*) from idempotency_keys where tenant_id = $1", editor.tenant) == 1
+    done = await make(editor, key)
+    assert (done.status_code, REPLAYED in done.headers) == (201, False)
+
+
+async def test_a_request_beyond_the_quota_uses_up_no_key(api: Api) -> None:
+    editor, key = await api.person("editor"), keyed()
+    await rows(api, "insert into quota_limits (tenant_id, daily_requests_limit, hard_cap_enabled) values ($1, 1, true)", editor.tenant)
+    assert (await make(editor, keyed())).status_code == 201
+    assert error_of(await make(editor, key)) == ("QUOTA_EXCEEDED", 402)
+    assert await count(api, "select count(*) from idempotency_keys where tenant_id = $1", editor.tenant) == 1
