@@ -1,0 +1,1 @@
+"""What operators switch at run time, asked for from everywhere above."""
