@@ -235,10 +235,10 @@ async def test_an_admin_sees_the_own_plan_and_that_is_on_record(free: Api) -> No
     assert own == {
         **{name: held[name] for name in ("tenant_id", "plan_id", "plan_name", "entitlements")},
         "quota": {
-            "day": {"limit": None, "used": None, "remaining": None},
-            "month": {"limit": None, "used": None, "remaining": None},
+            "day": {"limit": 1000, "used": 0, "remaining": 1000},
+            "month": {"limit": 10_000, "used": 0, "remaining": 10_000},
             "soft_cap_reached": False,
-            "hard_cap_mode": "observe",
+            "hard_cap_mode": "enforce",
         },
     }
     assert len(await audited(free, admin.tenant, "selfserve.plan.viewed")) == 1

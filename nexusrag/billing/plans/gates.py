@@ -4,9 +4,8 @@ from nexusrag.kernel.actions import Action
 from nexusrag.kernel.events import EventType
 from nexusrag.web.gate import gate
 
-LIST = gate(Action.PLANS_READ)
-READ = gate(Action.PLANS_READ, reach="operators")
-ASSIGN = gate(Action.PLANS_ASSIGN, operator=True, reach="operators", audit=EventType.PLAN_ASSIGNED)
-OVERRIDE = gate(Action.PLANS_ASSIGN, operator=True, reach="operators", audit=EventType.PLAN_FEATURE_OVERRIDDEN)
-OWN = gate(Action.PLANS_READ, audit=EventType.SELFSERVE_PLAN_VIEWED)
-REQUEST = gate(Action.PLANS_REQUEST, audit=EventType.PLAN_UPGRADE_REQUESTED)
+LIST = gate(Action.PLANS_READ, units=0)
+READ = gate(Action.PLANS_READ, reach="operators", units=0)
+ASSIGN = gate(Action.PLANS_ASSIGN, operator=True, reach="operators", audit=EventType.PLAN_ASSIGNED, units=0)
+OVERRIDE = gate(Action.PLANS_ASSIGN, operator=True, reach="operators", audit=EventType.PLAN_FEATURE_OVERRIDDEN, units=0)
+REQUEST = gate(Action.PLANS_REQUEST, audit=EventType.PLAN_UPGRADE_REQUESTED, units=0)

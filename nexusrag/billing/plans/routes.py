@@ -3,7 +3,6 @@
 from nexusrag.billing.plans import gates, service
 from nexusrag.billing.plans.schemas import (
     FeatureOverride,
-    OwnPlanOut,
     PlanAssignment,
     PlanOut,
     TenantPlanOut,
@@ -39,12 +38,6 @@ async def assign_plan(call: Call, body: PlanAssignment) -> TenantPlanOut:
 async def override_feature(call: Call, body: FeatureOverride) -> TenantPlanOut:
     """Switch one feature on or off for this tenant, whatever its plan; `"enabled": null` leaves it to the plan again."""
     return await service.override(call, body)
-
-
-@self_serve.get("", gate=gates.OWN)
-async def get_own_plan(call: Call) -> OwnPlanOut:
-    """The plan of the caller's tenant, what it may use, and its quota."""
-    return await service.describe_own(call)
 
 
 @self_serve.post("/upgrade-request", gate=gates.REQUEST, status_code=202)

@@ -123,31 +123,6 @@ class FeatureOverride(BaseModel):
         return self
 
 
-class QuotaWindow(BaseModel):
-    """Units of one day or month; null where nothing limits or counts them."""
-
-    limit: int | None = None
-    used: int | None = None
-    remaining: int | None = None
-
-
-class Quota(BaseModel):
-    """What the tenant may use and has used."""
-
-    day: QuotaWindow = QuotaWindow()
-    month: QuotaWindow = QuotaWindow()
-    soft_cap_reached: bool = False
-    hard_cap_mode: Literal["enforce", "observe"] = "observe"
-
-
-class OwnPlanOut(BaseModel):
-    tenant_id: str
-    plan_id: str
-    plan_name: str | None
-    entitlements: list[TenantFeature]
-    quota: Quota
-
-
 class UpgradeRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     target_plan: Literal["pro", "enterprise"]

@@ -5,11 +5,8 @@ from nexusrag.billing.plans.entitlements import TenantPlan, entitlements
 from nexusrag.billing.plans.schemas import (
     FeatureOverride,
     OpenRequest,
-    OwnPlanOut,
     PlanAssignment,
     PlanOut,
-    Quota,
-    TenantFeature,
     TenantPlanOut,
     UpgradeAccepted,
     UpgradeRequest,
@@ -68,19 +65,6 @@ async def override(call: CallContext, body: FeatureOverride) -> TenantPlanOut:
     await _changed(call)
     call.record(feature_key=body.feature_key.value, changed=sorted(given - {"feature_key"}), enabled=body.enabled)
     return await describe(call)
-
-
-async def describe_own(call: CallContext) -> OwnPlanOut:
-    """The plan of the caller's tenant. Nothing counts or limits its use in this release."""
-    held = await held_by(call.db, call.of(Settings))
-    call.about(Resource.PLAN, held.tenant_id)
-    return OwnPlanOut(
-        tenant_id=held.tenant_id,
-        plan_id=held.plan.value,
-        plan_name=held.plan.shown,
-        entitlements=[TenantFeature.of(one) for one in held.entitlements],
-        quota=Quota(),
-    )
 
 
 async def request_upgrade(call: CallContext, body: UpgradeRequest) -> UpgradeAccepted:

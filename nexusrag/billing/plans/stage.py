@@ -8,11 +8,19 @@ from nexusrag.web.call import CallContext
 from nexusrag.web.gate import Gate
 from nexusrag.web.stage import Stage
 
+# Costs have a code of their own.
+_REFUSED = {
+    Feature.COST_VISIBILITY: ErrorCode.COST_FEATURE_NOT_ENABLED,
+    Feature.COST_CONTROLS: ErrorCode.COST_FEATURE_NOT_ENABLED,
+    Feature.CHARGEBACK_REPORTS: ErrorCode.COST_FEATURE_NOT_ENABLED,
+}
+
 
 def require(principal: Principal, feature: Feature) -> None:
     """Refuse what the tenant's plan lacks."""
     if feature not in principal.features:
-        raise ApiError(ErrorCode.FEATURE_NOT_ENABLED, "Feature not enabled for tenant plan", {"feature_key": feature.value})
+        code = _REFUSED.get(feature, ErrorCode.FEATURE_NOT_ENABLED)
+        raise ApiError(code, "Feature not enabled for tenant plan", {"feature_key": feature.value})
 
 
 async def check_feature(call: CallContext) -> None:

@@ -1,0 +1,1 @@
+"""Admission: rates, simultaneous requests and request units, decided in one question to Redis. Owns what Redis counts, no tables."""

@@ -1,0 +1,10 @@
+"""What other domains may ask of admission.
+
+`call.admission` (an `Admission`, None on public routes) has its verdicts: `counted` says whether the units of a run were decided about, and
+`used` how many the tenant has used. `Strangers` limits those who are not known yet, by address.
+"""
+
+from nexusrag.billing.admission.service import Admission, Admissions
+from nexusrag.billing.admission.strangers import Strangers
+
+__all__ = ["Admission", "Admissions", "Strangers"]

@@ -1,0 +1,149 @@
+"""Without Redis: admitted or refused as the operator chose, at little cost, on record once, and with quotas kept exactly."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import perf_counter
+
+import pytest
+
+from nexusrag.billing.admission.facade import Admissions
+from nexusrag.infra.redis import Redis
+from nexusrag.kernel.ids import new_id
+from tests.billing.admission.conftest import limit, limited_by, used
+from tests.support.api import Api, error_of
+from tests.support.behind import count, rows
+from tests.support.installation import Servers
+from tests.support.processes import Proxy, redis_proxy, until
+
+pytestmark = pytest.mark.slow
+RATES = {f"RL_{of}_{name}_{what}": "10000" for of in ("KEY", "TENANT") for name in ("READ", "MUTATION", "OPS") for what in ("RPS", "BURST")}
+DEGRADED = (
+    "select count(*) from audit_events where event_type = 'system.rate_limit.degraded' and tenant_id is null and metadata->>'mode' = $1"
+)
+
+
+@asynccontextmanager
+async def behind_a_proxy(servers: Servers, **env: str) -> AsyncIterator[tuple[Api, Proxy]]:
+    async with redis_proxy(servers) as (proxy, url), limited_by(servers, REDIS_URL=url, **RATES, **env) as api:
+        yield api, proxy
+
+
+async def test_open_admits_and_says_so_once(servers: Servers) -> None:
+    async with behind_a_proxy(servers) as (api, proxy):
+        person = await api.person()
+        assert "X-RateLimit-Status" not in (await person.get("/v1/corpora")).headers
+        before = await count(api, DEGRADED, "open")
+        proxy.refusing = True
+        proxy.cut()
+        answers = await asyncio.gather(*(person.get("/v1/corpora") for _ in range(20)))
+        assert {(answer.status_code, answer.headers["X-RateLimit-Status"]) for answer in answers} == {(200, "degraded")}
+        assert await count(api, DEGRADED, "open") == before + 1
+        public = await api.anonymous().get("/v1/openapi.json")
+        assert public.status_code == 200
+
+
+async def test_closed_refuses_all_but_operators_and_probes(servers: Servers) -> None:
+    async with behind_a_proxy(servers, RL_FAIL_MODE="closed") as (api, proxy):
+        person = await api.person()
+        assert (await person.get("/v1/corpora")).status_code == 200
+        proxy.refusing = True
+        proxy.cut()
+        refused = await person.get("/v1/corpora")
+        assert error_of(refused) == ("RATE_LIMIT_UNAVAILABLE", 503) and refused.headers["Retry-After"] == "1"
+        assert error_of(await api.anonymous().post("/v1/auth/login", json={})) == ("RATE_LIMIT_UNAVAILABLE", 503)
+        assert (await person.get("/v1/ops/health")).status_code == 200
+        assert (await api.anonymous().get("/v1/health")).status_code == 200
+
+
+async def test_a_redis_that_is_silent_costs_a_tenth_of_a_second_and_then_nothing(servers: Servers) -> None:
+    async with behind_a_proxy(servers) as (api, proxy):
+        person = await api.person()
+        await asyncio.gather(*(person.get("/v1/corpora") for _ in range(10)))
+        began = perf_counter()
+        for _ in range(5):
+            await person.get("/v1/corpora")
+        usual = (perf_counter() - began) / 5
+        proxy.answering.clear()
+        began = perf_counter()
+        first = await person.get("/v1/corpora")
+        waited = perf_counter() - began
+        began = perf_counter()
+        second = await person.get("/v1/corpora")
+        after = perf_counter() - began
+        assert first.headers["X-RateLimit-Status"] == second.headers["X-RateLimit-Status"] == "degraded"
+        # The first also reads the tenant's figures and writes the audit event.
+        assert 0.09 <= waited <= 0.1 + 10 * usual + 0.1 and after <= 10 * usual + 0.05, (waited, after, usual)
+        proxy.answering.set()
+
+        async def back() -> bool:
+            return "X-RateLimit-Status" not in (await person.get("/v1/corpora")).headers
+
+        await until(back, 5)
+
+
+async def test_the_hard_cap_holds_without_redis_and_after_it_came_back(servers: Servers) -> None:
+    async with behind_a_proxy(servers) as (api, proxy):
+        person = await api.person()
+        await limit(api, person.tenant, daily_requests_limit=12, hard_cap_enabled=True)
+        for _ in range(3):
+            await person.get("/v1/corpora")
+
+        async def written() -> bool:
+            found = await rows(api, "select plain_units from usage_periods where tenant_id = $1 and period = 'day'", person.tenant)
+            return [row["plain_units"] for row in found] == [3]
+
+        await until(written, 5)
+        proxy.refusing = True
+        proxy.cut()
+        for _ in range(4):
+            answer = await person.get("/v1/corpora")
+            assert answer.headers["X-RateLimit-Status"] == "degraded", answer.text
+        assert answer.headers["X-Quota-Day-Used"] == "7"
+        assert (await person.get("/v1/corpora/none")).status_code == 404  # given back
+        assert (await person.get("/v1/corpora")).headers["X-Quota-Day-Used"] == "8"
+        proxy.refusing = False
+
+        async def back() -> bool:
+            return "X-RateLimit-Status" not in (await person.get("/v1/admin/plans")).headers
+
+        await until(back, 5)
+        assert await used(person) == (8, 8)
+        answers = await asyncio.gather(*(person.get("/v1/corpora") for _ in range(10)))
+        assert sum(answer.status_code == 200 for answer in answers) == 4
+        assert error_of(next(answer for answer in answers if answer.status_code != 200)) == ("QUOTA_EXCEEDED", 402)
+
+
+async def test_a_hard_cap_is_not_passed_without_redis(servers: Servers) -> None:
+    async with behind_a_proxy(servers) as (api, proxy):
+        person = await api.person()
+        await limit(api, person.tenant, daily_requests_limit=5, hard_cap_enabled=True)
+        proxy.refusing = True
+        proxy.cut()
+        answers = await asyncio.gather(*(person.get("/v1/corpora") for _ in range(20)))
+        assert {answer.headers["X-RateLimit-Status"] for answer in answers if answer.status_code == 200} == {"degraded"}
+        assert sum(answer.status_code == 200 for answer in answers) == 5
+        assert {error_of(answer) for answer in answers if answer.status_code != 200} == {("QUOTA_EXCEEDED", 402)}
+
+
+async def test_what_redis_could_not_be_told_it_is_told_later(servers: Servers) -> None:
+    async with behind_a_proxy(servers) as (api, proxy):
+        person = await api.person()
+        corpus = await person.corpus()
+        body = {"session_id": new_id("s"), "corpus_id": corpus, "message": "What?"}
+        async with person.client.stream("POST", "/v1/run", json=body) as answer:
+            assert answer.status_code == 200
+            proxy.refusing = True
+            proxy.cut()
+            await answer.aread()
+        proxy.refusing = False
+        redis = api.resources.get(Redis)
+
+        async def released() -> bool:
+            leases = api.resources.get(Admissions).store._leases(person.tenant)
+            try:
+                return int(await redis.client.zcard(leases)) == 0
+            except ConnectionError:
+                return False
+
+        await until(released, 8)
