@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from nexusrag.inference.gateway.service import Gateway
+from nexusrag.inference.slots.facade import ModelSlots
 from nexusrag.infra.outbound import Outbound
 from nexusrag.infra.resources import Resources
 from nexusrag.providers.embeddings.port import Embedder
@@ -17,7 +18,7 @@ async def _gateway(resources: Resources) -> AsyncIterator[None]:
     settings = resources.get(Settings)
     embedder = resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
     model = open_language_model(settings, resources.get(Outbound), embedder)
-    resources.put(Gateway, Gateway(model, settings))
+    resources.put(Gateway, Gateway(model, settings, resources.get(ModelSlots)))
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ class FakeEmbedder:
 
     model = EmbeddingModel("fake/hash-384", _DIMENSIONS, 8192)
 
-    async def embed(self, texts: Sequence[str], *, urgent: bool = False) -> NDArray[np.float32]:
+    async def embed(self, texts: Sequence[str], *, urgent: bool = False, tenant_id: str = "") -> NDArray[np.float32]:
         return checked(self.model, len(texts), np.stack([_vector(text) for text in texts]) if texts else [])
 
     async def close(self) -> None:

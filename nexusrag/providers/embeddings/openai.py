@@ -1,9 +1,8 @@
-"""Any endpoint that speaks the OpenAI embeddings protocol. Decides the batches, how many run at once, and what is asked again."""
+"""Any endpoint that speaks the OpenAI embeddings protocol. Decides the batches and how many run at once."""
 
 import asyncio
 import base64
 import binascii
-import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,7 +10,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from nexusrag.infra.integrations import Failed
 from nexusrag.infra.outbound import Outbound, OutboundError, OutboundTimeout, UrlNotAllowed
+from nexusrag.infra.retries import of_status
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.providers.embeddings.port import EmbeddingModel, checked
 from nexusrag.settings import Settings, SettingsError
@@ -22,8 +23,6 @@ _BATCH_TEXTS = 64
 _BATCH_CHARACTERS = 200_000
 _BULK_AT_ONCE = 4
 _BULK_TIMEOUT_S = 60.0
-_ATTEMPTS = 3
-_LONGEST_PAUSE_S = 10.0
 
 
 def open_openai(settings: Settings, outbound: Outbound) -> "OpenAIEmbedder":
@@ -63,7 +62,7 @@ class OpenAIEmbedder:
     def model(self) -> EmbeddingModel:
         return self._model
 
-    async def embed(self, texts: Sequence[str], *, urgent: bool = False) -> NDArray[np.float32]:
+    async def embed(self, texts: Sequence[str], *, urgent: bool = False, tenant_id: str = "") -> NDArray[np.float32]:
         """See Embedder. An empty text counts as a space; a very long one is cut.
 
         Raises ApiError(INTEGRATION_UNAVAILABLE).
@@ -72,35 +71,33 @@ class OpenAIEmbedder:
         done: list[NDArray[np.float32]] = []
         for batch in _batches(asked):
             if urgent:
-                done.append(await self._embed(batch, self._timeout))
+                done.append(await self._embed(batch, self._timeout, tenant_id))
             else:
                 async with self._bulk:
-                    done.append(await self._embed(batch, max(self._timeout, _BULK_TIMEOUT_S)))
+                    done.append(await self._embed(batch, max(self._timeout, _BULK_TIMEOUT_S), tenant_id))
         return np.concatenate(done) if done else checked(self._model, 0, ())
 
     async def close(self) -> None:
         """The connections belong to Outbound."""
         self._closed = True
 
-    async def _embed(self, batch: list[str], timeout_s: float) -> NDArray[np.float32]:
+    async def _embed(self, batch: list[str], timeout_s: float, tenant_id: str) -> NDArray[np.float32]:
         body: dict[str, Any] = {"model": self._name, "input": batch, "encoding_format": "base64"}
         if self._name.startswith("text-embedding-3"):
             body["dimensions"] = self._model.dimensions
-        for attempt in range(1, _ATTEMPTS + 1):
+
+        async def ask() -> NDArray[np.float32]:
             if self._closed:
                 raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, "The embedding model is shut down.")
-            pause: float | None
             try:
                 status, headers, answer = await self._outbound.post_json(self._url, body, self._headers, timeout_s)
-                if status == 200:
-                    return checked(self._model, len(batch), _vectors(answer, len(batch)))
-                failure, pause = _refused(status), _pause(status, headers.get("retry-after"), attempt)
             except OutboundError as error:
-                failure, pause = _failed(error), _backoff(attempt) if type(error) is OutboundError else None
-            if pause is None or attempt == _ATTEMPTS:
-                raise failure
-            await asyncio.sleep(pause)
-        raise AssertionError("the last attempt returns or raises")
+                raise Failed(_failed(error), error.verdict) from None
+            if status != 200:
+                raise Failed(_refused(status), of_status(status, headers.get("retry-after")))
+            return checked(self._model, len(batch), _vectors(answer, len(batch)))
+
+        return await self._outbound.integrations.calling("embeddings.openai", tenant_id, timeout_s).answer(ask)
 
 
 def _batches(texts: list[str]) -> Iterator[list[str]]:
@@ -129,19 +126,6 @@ def _vectors(answer: bytes, count: int) -> list[Any]:
     except (ValueError, LookupError, TypeError, binascii.Error):
         raise _unavailable("The embedding model answered with something that is no list of vectors.") from None
     return vectors
-
-
-def _pause(status: int, retry_after: str | None, attempt: int) -> float | None:
-    if status != 429 and status < 500:
-        return None
-    if retry_after and retry_after.isascii() and retry_after.isdigit():
-        asked = float(retry_after[:9])
-        return asked if asked <= _LONGEST_PAUSE_S else None
-    return _backoff(attempt)
-
-
-def _backoff(attempt: int) -> float:
-    return random.uniform(0.2, 0.4) * float(2**attempt)
 
 
 def _refused(status: int) -> ApiError:

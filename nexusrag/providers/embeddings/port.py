@@ -31,10 +31,11 @@ class Embedder(Protocol):
     @property
     def model(self) -> EmbeddingModel: ...
 
-    async def embed(self, texts: Sequence[str], *, urgent: bool = False) -> NDArray[np.float32]:
+    async def embed(self, texts: Sequence[str], *, urgent: bool = False, tenant_id: str = "") -> NDArray[np.float32]:
         """Vectors of `texts`, shape (len(texts), dimensions), of length 1. A text alone decides its vector, not its neighbours.
 
-        `urgent`: someone waits for it (a question); it goes before bulk work where the provider has a queue.
+        `urgent`: someone waits for it (a question); it goes before bulk work where the provider has a queue. `tenant_id`: for whom,
+        which decides whose circuit breaker counts where the model is an outside one.
         Raises ApiError(SERVICE_UNAVAILABLE) when the model on this machine, INTEGRATION_UNAVAILABLE when an outside one, fails.
         """
         ...

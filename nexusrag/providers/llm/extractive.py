@@ -60,7 +60,7 @@ class ExtractiveModel:
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
         """The best sentences, best passage first, each followed by ` [n]`; or NO_ANSWER, without a marker and not grounded."""
-        chosen = await self.choose(prompt.question, prompt.passages)
+        chosen = await self.choose(prompt.question, prompt.passages, tenant_id=prompt.tenant_id)
         text = _written(chosen, prompt.max_output_tokens) if chosen else NO_ANSWER
         for piece in _PIECE.findall(text):
             yield Delta(piece)
@@ -69,7 +69,7 @@ class ExtractiveModel:
     async def close(self) -> None:
         """The embedder belongs to who made it."""
 
-    async def choose(self, question: str, passages: Sequence[Passage]) -> list[_Candidate]:
+    async def choose(self, question: str, passages: Sequence[Passage], *, tenant_id: str = "") -> list[_Candidate]:
         """The sentences to answer with, best first; none if the passages do not answer."""
         best = sorted(passages, key=lambda passage: (-passage.score, passage.number))[:_PASSAGES]
         asked = terms(question)
@@ -82,7 +82,7 @@ class ExtractiveModel:
         best_words = max(candidate.lexical for candidate in candidates) or 1.0
         candidates.sort(key=lambda candidate: -(candidate.lexical / best_words + ranks[candidate.passage.number]))
         del candidates[_EMBEDDED:]
-        vectors = await self._vectors([question, *(candidate.text[:_CHARACTERS_EMBEDDED] for candidate in candidates)])
+        vectors = await self._vectors([question, *(candidate.text[:_CHARACTERS_EMBEDDED] for candidate in candidates)], tenant_id)
         meaning = vectors[1:] @ vectors[0]
         if not _answers(asked, best, vectors[0], meaning):
             return []
@@ -95,9 +95,9 @@ class ExtractiveModel:
             )
         return sorted(candidates, key=lambda candidate: -candidate.score)[: self._sentences]
 
-    async def _vectors(self, texts: list[str]) -> Vector:
+    async def _vectors(self, texts: list[str], tenant_id: str) -> Vector:
         try:
-            return await self._embedder.embed(texts, urgent=True)
+            return await self._embedder.embed(texts, urgent=True, tenant_id=tenant_id)
         except ApiError as error:
             raise ModelError(error.code, error.message, "unreachable") from error
 

@@ -1,17 +1,20 @@
 """Any endpoint that speaks the OpenAI chat protocol, streamed.
 
-Decides what is asked again (once, and only before the first token), what counts as progress, and where an answer without
-end is cut.
+Decides what is left out when a model refuses it, what counts as progress, and where an answer without end is cut. Nothing is asked
+again after the first token.
 """
 
 import asyncio
-import random
+import contextlib
 import re
 from collections.abc import AsyncGenerator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import quote
 
-from nexusrag.infra.outbound import Outbound, OutboundError, OutboundStream, OutboundTimeout, UrlNotAllowed
+from nexusrag.infra.integrations import Attempt
+from nexusrag.infra.outbound import Outbound, OutboundError, OutboundStream, OutboundTimeout, RequestUnsayable, UrlNotAllowed
+from nexusrag.infra.retries import Verdict, seconds
 from nexusrag.kernel.errors import ErrorCode
 from nexusrag.providers.llm.port import (
     CHARACTERS_OF_LONGEST_TOKEN,
@@ -28,9 +31,8 @@ from nexusrag.settings.llm import LlmSettings
 
 _REFUSAL_LIMIT = 64 * 1024
 _WHOLE_LIMIT = 8 * 1024 * 1024
-_LONGEST_PAUSE_S = 5.0
-_ATTEMPTS = 2
 _END_TIMEOUT_S = 0.25
+_INVOICE_TIMEOUT_S = 5.0
 # Parameters that some models refuse: what is sent in their place when they do.
 _OPTIONAL = {"max_tokens": "max_completion_tokens", "temperature": None, "stream_options": None}
 _UNKNOWN = re.compile(rf"(?i:unsupported|unrecognized|unknown|unexpected|extra)[^.{{}}]{{0,60}}\b({'|'.join(_OPTIONAL)})\b")
@@ -53,41 +55,75 @@ class OpenAIModel:
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
         """See LanguageModel. A server that streams nothing but answers in one piece is understood too."""
+        wait = self._settings.llm_first_token_timeout_s
+        calling = self._outbound.integrations.calling("llm.openai", prompt.tenant_id, wait)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.llm_total_timeout_s
-        asked_again = False
-        for _ in range(_ATTEMPTS + len(_OPTIONAL)):
+        while True:
             answer = _Answer(prompt)
-            try:
-                async with self._open(prompt) as upstream:
-                    await _check(upstream)
-                    if "json" in upstream.headers.get("content-type", ""):
-                        for delta in answer.take_whole(await upstream.read(_WHOLE_LIMIT)):
+            async with calling.attempt() as attempt:
+                try:
+                    async with contextlib.aclosing(self._answered(prompt, answer, attempt, deadline)) as deltas:
+                        async for delta in deltas:
+                            await attempt.answered()
                             yield delta
-                    async for chunk in upstream:
-                        for delta in answer.feed(chunk):
-                            yield delta
-                        if answer.ended:
-                            break
-                        if answer.progressed():
-                            upstream.patience = self._settings.llm_stall_timeout_s
-                        if loop.time() > deadline:
-                            raise OutboundTimeout("no end in time")
-                    await answer.finish(upstream)
-                yield answer.usage()
-                return
-            except OutboundError as error:
-                failure = _failed(error)
-            except ModelError as error:
-                failure = error
-            pause = self._pause(failure)
-            if answer.started or pause is None or (pause and asked_again) or loop.time() + pause > deadline:
+                    yield answer.usage()
+                    return
+                except OutboundError as error:
+                    failure = _failed(error)
+                except ModelError as error:
+                    failure = error
+                attempt.failed(failure.verdict)
+            if answer.started:
                 raise failure
-            asked_again |= bool(pause)
+            if isinstance(failure, _Refused) and failure.parameter and failure.parameter not in self._refused:
+                self._refused.add(failure.parameter)
+                continue
+            pause = calling.pause(failure.verdict)
+            if pause is None or loop.time() + pause > deadline:
+                raise failure
             await asyncio.sleep(pause)
+
+    @property
+    def can_invoice(self) -> bool:
+        return bool(self._settings.llm_usage_url)
+
+    async def invoiced(self, call_id: str) -> Usage | None:
+        """See Invoicing. A server that does not know the call, or has not closed it yet, says 404."""
+        url = self._settings.llm_usage_url.replace("{call_id}", quote(call_id, safe=""))
+        try:
+            status, body = await self._outbound.get(url, self._headers, _INVOICE_TIMEOUT_S, read_limit=_REFUSAL_LIMIT)
+        except OutboundError as error:
+            raise _failed(error) from error
+        if status == 404:
+            return None
+        counted = _counted(_object(body).get("usage")) if status == 200 else None
+        if counted is None:
+            raise _broken("does not say what a call took")
+        return Usage(*counted, estimated=False)
 
     async def close(self) -> None:
         """The connections belong to Outbound."""
+
+    async def _answered(self, prompt: Prompt, answer: "_Answer", attempt: Attempt, deadline: float) -> AsyncGenerator[Delta, None]:
+        """The deltas of one attempt, up to the end of the answer. Raises OutboundError, ModelError."""
+        loop = asyncio.get_running_loop()
+        async with self._open(prompt) as upstream:
+            await _check(upstream)
+            if "json" in upstream.headers.get("content-type", ""):
+                for delta in answer.take_whole(await upstream.read(_WHOLE_LIMIT)):
+                    yield delta
+            async for chunk in upstream:
+                for delta in answer.feed(chunk):
+                    yield delta
+                if answer.ended:
+                    break
+                if answer.progressed():
+                    await attempt.answered()
+                    upstream.patience = self._settings.llm_stall_timeout_s
+                if loop.time() > deadline:
+                    raise OutboundTimeout("no end in time")
+            await answer.finish(upstream)
 
     def _open(self, prompt: Prompt) -> OutboundStream:
         body: dict[str, Any] = {
@@ -103,18 +139,8 @@ class OpenAIModel:
             if other:
                 body[other] = value
         wait = self._settings.llm_first_token_timeout_s
-        return self._outbound.stream(self._url, body, self._headers, first_byte_timeout=wait, stall_timeout=None)
-
-    def _pause(self, failure: ModelError) -> float | None:
-        """Seconds to wait before asking again: none when a parameter is left out then, None when asking again is of no use."""
-        if not isinstance(failure, _Refused):
-            return random.uniform(0.2, 0.6) if failure.reason in ("unreachable", "broken") else None
-        if failure.parameter and failure.parameter not in self._refused:
-            self._refused.add(failure.parameter)
-            return 0.0
-        if failure.reason not in ("rate_limited", "broken") or (failure.pause_s or 0) > _LONGEST_PAUSE_S:
-            return None
-        return random.uniform(0.2, 0.6) if failure.pause_s is None else failure.pause_s + 0.01
+        headers = {**self._headers, "X-Client-Request-Id": prompt.call_id} if prompt.call_id else self._headers
+        return self._outbound.stream(self._url, body, headers, first_byte_timeout=wait, stall_timeout=None)
 
 
 @dataclass
@@ -213,10 +239,7 @@ class _Answer:
         return Delta(text)
 
     def _count(self, usage: Any) -> None:
-        if isinstance(usage, dict):
-            read, wrote = usage.get("prompt_tokens"), usage.get("completion_tokens")
-            if isinstance(read, int) and isinstance(wrote, int) and 0 <= read < 1 << 31 and 0 <= wrote < 1 << 31:
-                self._counted = (read, wrote)
+        self._counted = _counted(usage) or self._counted
 
 
 class _Refused(ModelError):
@@ -224,6 +247,29 @@ class _Refused(ModelError):
 
     parameter: str = ""
     pause_s: float | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        return replace(super().verdict, pause_s=self.pause_s)
+
+
+def _counted(usage: Any) -> tuple[int, int] | None:
+    """Tokens read and written, if `usage` says so credibly."""
+    if not isinstance(usage, dict):
+        return None
+    read, wrote = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if isinstance(read, int) and isinstance(wrote, int) and 0 <= read < 1 << 31 and 0 <= wrote < 1 << 31:
+        return read, wrote
+    return None
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """The JSON object that `body` holds, or an empty one."""
+    try:
+        found = parse(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 async def _check(upstream: OutboundStream) -> None:
@@ -236,7 +282,7 @@ async def _check(upstream: OutboundStream) -> None:
     except (OutboundError, ValueError):
         pass  # the status says enough
     failure = _refused(upstream.status, body if isinstance(body, dict) else {})
-    failure.pause_s = _seconds(upstream.headers.get("retry-after"))
+    failure.pause_s = seconds(upstream.headers.get("retry-after"))
     if failure.pause_s is not None:
         failure.headers["Retry-After"] = str(max(1, round(failure.pause_s)))
     raise failure
@@ -280,15 +326,13 @@ def _failed(error: OutboundError) -> ModelError:
             "The address of the language model may not be called. Check LLM_BASE_URL and OUTBOUND_ALLOWED_NETWORKS.",
             "config",
         )
+    if isinstance(error, RequestUnsayable):
+        return ModelError(ErrorCode.INTEGRATION_UNAVAILABLE, f"The language model cannot be asked: {error}.", "refused")
     return ModelError(ErrorCode.SERVICE_UNAVAILABLE, f"The language model cannot be reached: {error}. Try again.", "unreachable")
 
 
 def _broken(what: str) -> ModelError:
     return ModelError(ErrorCode.INTEGRATION_UNAVAILABLE, f"The language model {what}.", "broken")
-
-
-def _seconds(header: str | None) -> float | None:
-    return float(header) if header and header.isascii() and header.isdigit() and len(header) < 7 else None
 
 
 def _word(value: Any) -> str:

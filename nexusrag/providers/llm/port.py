@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nexusrag.infra.retries import OURS, Verdict
 from nexusrag.kernel.errors import ApiError, ErrorCode
 
 FinishReason = Literal["stop", "length", "content_filter", "other"]
@@ -38,13 +39,19 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One question. `messages` (system, history, question) are already trimmed to the window; `question` stands alone."""
+    """One question. `messages` (system, history, question) are already trimmed to the window; `question` stands alone.
+
+    `tenant_id`: for whom it is asked, which decides whose circuit breaker and whose place among the model calls it takes. `call_id` is
+    told to providers that take one, so that they can be asked later what the call took.
+    """
 
     messages: tuple[Message, ...] = field(repr=False)
     question: str = field(repr=False)
     passages: tuple[Passage, ...] = field(default=(), repr=False)
     max_output_tokens: int = 1024
     temperature: float = 0.0
+    tenant_id: str = ""
+    call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +87,24 @@ class LanguageModel(Protocol):
     def stream(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
         """The answer: deltas, then exactly one Usage. Closing or cancelling it stops the model within a second.
 
-        Raises ModelError. Nothing is asked again once a delta is out.
+        Raises ModelError, or INTEGRATION_UNAVAILABLE while the circuit breaker is open. Nothing is asked again once a delta is out.
         """
         ...
 
     async def close(self) -> None:
         """Gives back what the model holds."""
+        ...
+
+
+@runtime_checkable
+class Invoicing(Protocol):
+    """A model that can say afterwards what a call took: of one that broke off, or whose process died."""
+
+    @property
+    def can_invoice(self) -> bool: ...
+
+    async def invoiced(self, call_id: str) -> Usage | None:
+        """What the provider counted; None while it is not known, or not any more. Raises ModelError."""
         ...
 
 
@@ -98,6 +117,13 @@ class ModelError(ApiError):
     def __init__(self, code: ErrorCode, message: str, reason: FailureReason) -> None:
         super().__init__(code, message)
         self.reason: FailureReason = reason
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the failure says about the model. One that was too slow is not asked again: the caller has waited long enough."""
+        if self.reason in ("config", "auth", "refused"):
+            return OURS
+        return Verdict(theirs=True, again=self.reason != "timeout")
 
 
 def estimate_tokens(*texts: str) -> int:

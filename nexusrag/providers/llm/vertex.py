@@ -4,8 +4,8 @@ The library is imported with the first question: it takes a second and tens of m
 """
 
 import asyncio
+import contextlib
 import importlib
-import random
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextvars import ContextVar
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from google.genai.types import GenerateContentResponse
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-_ATTEMPTS = 2
 _REMEMBER_FAILURE_S = 30.0
 _CONTENT_FILTER = ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY")
 _FINISH: dict[str, FinishReason] = {
@@ -66,33 +65,27 @@ class VertexModel:
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
         """See LanguageModel. Raises ModelError with VERTEX_CONFIG_MISSING, VERTEX_AUTH_ERROR and VERTEX_TIMEOUT among others."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.llm_total_timeout_s
-        for attempt in range(1, _ATTEMPTS + 1):
+        # The library opens the stream in one wait, and gives its first chunk in another.
+        calling = self._outbound.integrations.calling("llm.vertex", prompt.tenant_id, 2 * self._settings.llm_first_token_timeout_s)
+        deadline = asyncio.get_running_loop().time() + self._settings.llm_total_timeout_s
+        while True:
             answer = _Answer(prompt)
-            opened: list[aiohttp.ClientResponse] = []
-            try:
-                patience = self._settings.llm_first_token_timeout_s
-                async with asyncio.timeout(patience):
-                    client = await self._open()
-                    chunks = await client.aio.models.generate_content_stream(**self._request(prompt))
-                while not answer.full:
-                    chunk = await _next(chunks, opened, min(patience, deadline - loop.time()))
-                    if chunk is None:
-                        break
-                    patience = self._settings.llm_stall_timeout_s
-                    if (delta := answer.take(chunk)) is not None:
-                        yield delta
-                yield answer.usage()
-                return
-            except _errors() as error:
-                failure = _failed(error)
-            finally:
-                for response in opened:
-                    response.close()
-            if answer.written or attempt == _ATTEMPTS or failure.reason not in ("rate_limited", "broken", "unreachable"):
+            async with calling.attempt() as attempt:
+                try:
+                    async with contextlib.aclosing(self._answered(prompt, answer, deadline)) as deltas:
+                        async for delta in deltas:
+                            await attempt.answered()
+                            if delta is not None:
+                                yield delta
+                    yield answer.usage()
+                    return
+                except _errors() as error:
+                    failure = _failed(error)
+                attempt.failed(failure.verdict)
+            pause = None if answer.written else calling.pause(failure.verdict)
+            if pause is None:
                 raise failure
-            await asyncio.sleep(random.uniform(0.2, 0.6))
+            await asyncio.sleep(pause)
 
     async def close(self) -> None:
         """Gives the library's client back; the connections belong to Outbound."""
@@ -102,6 +95,25 @@ class VertexModel:
             client.close()
         if self._session is not None:
             await self._session.close()
+
+    async def _answered(self, prompt: Prompt, answer: "_Answer", deadline: float) -> AsyncGenerator[Delta | None, None]:
+        """The deltas of one attempt, None for a chunk without text. Raises `_errors()`."""
+        loop = asyncio.get_running_loop()
+        opened: list[aiohttp.ClientResponse] = []
+        patience = self._settings.llm_first_token_timeout_s
+        try:
+            async with asyncio.timeout(patience):
+                client = await self._open()
+                chunks = await client.aio.models.generate_content_stream(**self._request(prompt))
+            while not answer.full:
+                chunk = await _next(chunks, opened, min(patience, deadline - loop.time()))
+                if chunk is None:
+                    break
+                patience = self._settings.llm_stall_timeout_s
+                yield answer.take(chunk)
+        finally:
+            for response in opened:
+                response.close()
 
     async def _open(self) -> "Client":
         """The client, made with the first question."""

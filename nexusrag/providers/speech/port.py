@@ -11,10 +11,11 @@ class Speech(Protocol):
         """Media type of the files, such as `audio/mpeg`."""
         ...
 
-    async def speak(self, text: str) -> bytes:
-        """`text` spoken, as one whole file.
+    async def speak(self, text: str, *, tenant_id: str = "") -> bytes:
+        """`text` spoken, as one whole file. `tenant_id`: for whom, which decides whose circuit breaker counts.
 
-        Raises ApiError with TTS_CONFIG_MISSING, TTS_AUTH_ERROR or TTS_ERROR. Messages hold nothing of the text.
+        Raises ApiError with TTS_CONFIG_MISSING, TTS_AUTH_ERROR, TTS_ERROR or, while that breaker is open, INTEGRATION_UNAVAILABLE.
+        Messages hold nothing of the text.
         """
         ...
 

@@ -13,7 +13,7 @@ class NoSpeech:
 
     mime = "audio/mpeg"
 
-    async def speak(self, text: str) -> bytes:
+    async def speak(self, text: str, *, tenant_id: str = "") -> bytes:
         """Always refuses."""
         raise ApiError(ErrorCode.TTS_CONFIG_MISSING, "Speech is not configured. Set TTS_PROVIDER.")
 
@@ -26,7 +26,7 @@ class FakeSpeech:
 
     mime = "audio/mpeg"
 
-    async def speak(self, text: str) -> bytes:
+    async def speak(self, text: str, *, tenant_id: str = "") -> bytes:
         """A valid MP3 file of silence."""
         return _FRAME * min(1 + len(text) // _CHARACTERS_PER_FRAME, _MOST_FRAMES)
 

@@ -80,8 +80,9 @@ async def test_an_answer_that_is_not_the_vectors_asked_for_is_refused(server: Op
 
 
 async def test_passing_faults_are_asked_again_and_lasting_ones_are_not(server: OpenAIStandIn, embedder: OpenAIEmbedder) -> None:
-    server.behaviours = [refuse(429, headers={"Retry-After": "0"}), refuse(503)]
-    assert (await embedder.embed(["a"])).shape == (1, 8)
+    for fault in (refuse(429, headers={"Retry-After": "0"}), refuse(503)):
+        server.behaviours = [fault]
+        assert (await embedder.embed(["a"])).shape == (1, 8)
     server.requests.clear()
     server.behaviours = [refuse(401)]
     with pytest.raises(ApiError, match="EMBEDDING_API_KEY") as failure:

@@ -27,7 +27,7 @@ class Counting(FakeEmbedder):
         self.asked: list[Sequence[str]] = []
         self.urgent = True
 
-    async def embed(self, texts: Sequence[str], *, urgent: bool = False) -> NDArray[np.float32]:
+    async def embed(self, texts: Sequence[str], *, urgent: bool = False, tenant_id: str = "") -> NDArray[np.float32]:
         self.asked.append(texts)
         self.urgent &= urgent
         return await super().embed(texts, urgent=urgent)

@@ -58,7 +58,7 @@ class LocalEmbedder:
         self._closed = False
         self._bulk = asyncio.Semaphore(_BULK_AT_ONCE)
 
-    async def embed(self, texts: Sequence[str], *, urgent: bool = False) -> NDArray[np.float32]:
+    async def embed(self, texts: Sequence[str], *, urgent: bool = False, tenant_id: str = "") -> NDArray[np.float32]:
         """Vectors of `texts`, shape (len(texts), 384). Of each text, the first 256 tokens count."""
         vectors = np.empty((len(texts), HIDDEN), np.float32)
         for rows in _portions(texts):
