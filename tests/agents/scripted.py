@@ -9,6 +9,7 @@ import httpx
 
 from nexusrag.agents.runs.live import MAX_SEQ
 from nexusrag.inference.gateway.facade import Gateway
+from nexusrag.inference.slots.facade import ModelSlots
 from nexusrag.kernel.ids import new_id
 from nexusrag.providers.llm.port import Delta, Prompt, Usage, estimated_usage
 from nexusrag.settings import Settings
@@ -106,7 +107,7 @@ async def installation(servers: Servers, **env: str) -> AsyncIterator[Installati
     settings = servers.with_env(**{"INGEST_EXECUTION_MODE": "inline", **env})
     async with serving(settings) as (app, base_url):
         model = ScriptedModel()
-        app.state.resources.put(Gateway, Gateway(model, settings))
+        app.state.resources.put(Gateway, Gateway(model, settings, app.state.resources.get(ModelSlots)))
         api = Api(servers, app, base_url)
         try:
             yield Installation(api, model, settings)

@@ -1,10 +1,12 @@
 """What the nodes of a run share and hand on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, TypedDict
 
 from nexusrag.agents.runs.live import LiveRun
+from nexusrag.agents.runs.metering import Meter
 from nexusrag.inference.gateway.facade import Message, Usage
 from nexusrag.knowledge.retrieval.facade import Found, Passage, Where
 
@@ -19,6 +21,14 @@ class RunContext:
     top_k: int
     audio: bool
     said_before: list[tuple[str, str]]
+    meter: Meter
+    max_output_tokens: int
+    # What stages took from the run, as its last message tells.
+    reduced: dict[str, Any] = field(default_factory=dict)
+    # Events of stages, to be told first.
+    notices: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    # Called with the code of the error by which the run ends.
+    told_error: Callable[[str], None] = lambda code: None
     began: float = field(default_factory=perf_counter)
     timings_ms: dict[str, float] = field(default_factory=dict)
     receipt: dict[str, Any] = field(default_factory=dict)

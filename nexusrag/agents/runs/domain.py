@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from nexusrag.agents.runs import reaper, repository, routes, service
+from nexusrag.agents.runs import reaper, reconcile, repository, routes, service
 from nexusrag.agents.runs.registry import RunRegistry
 from nexusrag.agents.runs.revocation import Revocations
 from nexusrag.infra.resources import Resources
@@ -34,7 +34,10 @@ domain = Domain(
     routers=(routes.run_router, routes.runs_router),
     loaders={Resource.RUN: repository.load},
     describes={Resource.RUN: service.describe_run, Action.RUNS_CREATE: service.describe_asked},
-    crons=(Cron(name="close abandoned runs", every_s=2, run=reaper.close_abandoned),),
+    crons=(
+        Cron(name="close abandoned runs", every_s=2, run=reaper.close_abandoned),
+        Cron(name="ask what runs took", every_s=3, run=reconcile.correct_estimates),
+    ),
     opens=(_registry,),
     drains=(_drain,),
 )

@@ -25,6 +25,8 @@ _STATES = {
     ErrorCode.AUTH_REVOKED_KEY: "cancelled",
     ErrorCode.RUN_INTERRUPTED: "interrupted",
 }
+# Audio was asked for, and a switch, a budget or a service level has taken it away.
+_SILENT = {"code": ErrorCode.FEATURE_TEMPORARILY_DISABLED.value, "message": "Answers are not spoken at present; this is the text alone."}
 
 
 async def succeed(context: RunContext, state: RunState) -> None:
@@ -36,11 +38,16 @@ async def succeed(context: RunContext, state: RunState) -> None:
         "grounded": state["grounded"],
         "checkpoint_id": live.run_id,
         "run_id": live.run_id,
+        **({"reduced": context.reduced} if context.reduced else {}),
     }
     events: list[tuple[str, dict[str, Any]]] = [("message.final", final)]
     if context.audio:
         live.emit(*events.pop())
         events.append(await live.resources.get(Speaker).speak(live.principal.tenant_id, live.run_id, state["answer"]))
+        if events[-1][0] == "audio.ready":
+            context.meter.spoken += len(state["answer"])
+    elif "audio" in context.reduced:
+        events.append(("audio.error", _SILENT))
     context.mark("finished")
     await _close(
         context,
@@ -64,6 +71,7 @@ async def fail(context: RunContext, error: BaseException) -> None:
     code, message = _told(live, error)
     state = _STATES.get(code, "failed")
     events = [("error", {"code": code.value, "message": message}), ("done", {})]
+    context.told_error(code.value)
     try:
         await _close(context, state, events, context.receipt, error_code=code.value)
     except RunLost:
@@ -123,6 +131,7 @@ async def _close(
                 events=rows,
                 document_ids=live.document_ids,
                 messages=messages or [],
+                spent=context.meter.spent(),
             )
     except BaseException:
         live.put_back(pending)

@@ -2,9 +2,21 @@
 
 from nexusrag.kernel.actions import Action, Resource
 from nexusrag.kernel.events import EventType
+from nexusrag.kernel.switches import Switch
+from nexusrag.kernel.traffic import RouteClass
 from nexusrag.web.gate import gate
 
-CREATE = gate(Action.RUNS_CREATE, Resource.CORPUS, at="body", bulkhead="run", legacy=True, enveloped=False)
+CREATE = gate(
+    Action.RUNS_CREATE,
+    Resource.CORPUS,
+    at="body",
+    bulkhead="run",
+    rate=RouteClass.RUN,
+    units=3,
+    switch=Switch.RUN,
+    legacy=True,
+    enveloped=False,
+)
 READ = gate(Action.RUNS_READ, Resource.RUN)
 EVENTS = gate(Action.RUNS_READ, enveloped=False)
 CANCEL = gate(Action.RUNS_CANCEL, Resource.RUN, audit=EventType.RUN_CANCELLED)

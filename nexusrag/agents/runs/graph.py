@@ -9,6 +9,7 @@ from langgraph.runtime import Runtime
 
 from nexusrag.agents.runs import citations, ending, prompts
 from nexusrag.agents.runs.context import RunContext, RunState
+from nexusrag.agents.runs.metering import ANSWER, REWRITE, call_id
 from nexusrag.inference.gateway.facade import Delta, Gateway, Message, Prompt, Usage
 from nexusrag.inference.gateway.facade import Passage as PromptPassage
 from nexusrag.infra.database import Database
@@ -27,17 +28,27 @@ async def recall(state: RunState, runtime: Runtime[RunContext]) -> RunState:
 
 async def stand_alone(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     """A follow-up question, made understandable without the conversation."""
-    context = runtime.context
-    return {"question": await context.live.resources.get(Gateway).standalone(context.message, state["history"])}
+    context, live = runtime.context, runtime.context.live
+    gateway = live.resources.get(Gateway)
+    question = await gateway.standalone(
+        context.message,
+        state["history"],
+        tenant_id=live.principal.tenant_id,
+        call_id=call_id(live.run_id, REWRITE),
+        ask=context.meter.ask,
+    )
+    return {"question": question}
 
 
 async def retrieve(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     """The passages that the caller may see, in a transaction of its own that ends before the model is asked."""
     context, live = runtime.context, runtime.context.live
     resources, settings = live.resources, live.resources.get(Settings)
-    vector = await retrieval.embed_question(resources, state["question"])
+    vector = await retrieval.embed_question(resources, state["question"], tenant_id=live.principal.tenant_id)
+    context.meter.embed(state["question"])
     async with resources.get(Database).work(live.principal.tenant_id, options=retrieval.options(settings)) as work:
         found = await retrieval.search(resources, work, live.caller, context.where, state["question"], vector, context.top_k)
+    context.meter.searches += 1
     live.document_ids = sorted({passage.document_id for passage in found.passages})
     context.mark("retrieved")
     if settings.runtime.debug_events:
@@ -67,12 +78,16 @@ async def generate(state: RunState, runtime: Runtime[RunContext]) -> RunState:
         ),
         question=state["question"],
         passages=numbered,
-        max_output_tokens=gateway.max_output_tokens,
+        max_output_tokens=context.max_output_tokens,
+        tenant_id=live.principal.tenant_id,
+        call_id=call_id(live.run_id, ANSWER),
     )
     pieces: list[str] = []
     usage: Usage | None = None
+    asked = context.meter.ask(prompt)
     async with contextlib.aclosing(gateway.stream(prompt)) as stream:
         async for piece in stream:
+            asked.take(piece)
             if isinstance(piece, Delta):
                 if not pieces:
                     context.mark("first_token")

@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Any
 
 import asyncpg
+import orjson
 import structlog
 
 from nexusrag.access.policies.facade import Caller
@@ -34,6 +35,15 @@ def render(run_id: str, request_id: str, session_id: str | None, seq: int, event
     """One event of a run as it goes over the wire and into the journal."""
     payload = {"type": event, "request_id": request_id, "session_id": session_id, "seq": seq, "data": data}
     return frame(event, f"{run_id}.{seq}", payload)
+
+
+def delta_in(rendered: str) -> str:
+    """What the model said in an event that `render` made; nothing in one of another kind."""
+    head, _, data = rendered.partition("\ndata: ")
+    if not head.endswith("\nevent: token.delta"):
+        return ""
+    said: str = orjson.loads(data)["data"]["delta"]
+    return said
 
 
 def channel(run_id: str) -> str:

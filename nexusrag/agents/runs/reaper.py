@@ -1,10 +1,15 @@
 """Closes the journals of runs whose process went away: error RUN_INTERRUPTED, then done, numbered behind all it may have shown."""
 
+from typing import Any
+
 import structlog
 
 from nexusrag.agents.runs import repository
-from nexusrag.agents.runs.live import MAX_SEQ, channel, render
-from nexusrag.infra.database import Database
+from nexusrag.agents.runs.live import MAX_SEQ, channel, delta_in, render
+from nexusrag.agents.runs.metering import Spent, meter_of
+from nexusrag.billing.ledger.facade import entry
+from nexusrag.inference.gateway.facade import Gateway, Usage
+from nexusrag.infra.database import Database, Work
 from nexusrag.infra.metrics import RUNS
 from nexusrag.infra.redis import Redis
 from nexusrag.infra.resources import Resources
@@ -29,6 +34,7 @@ async def close_abandoned(resources: Resources) -> None:
                 (seq, render(row["id"], run["request_id"], run["session_id"], seq, event, data))
                 for seq, event, data in ((MAX_SEQ - 1, "error", told), (MAX_SEQ, "done", {}))
             ]
+            spent = await _spent(resources, work, run)
             await repository.finish(
                 work,
                 row["id"],
@@ -39,10 +45,25 @@ async def close_abandoned(resources: Resources) -> None:
                 events=events,
                 document_ids=None,
                 messages=[],
+                spent=spent,
             )
         RUNS.labels("interrupted").inc()
         log.warning("run.interrupted", run=row["id"])
         await resources.get(Redis).publish(channel(row["id"]))
+
+
+async def _spent(resources: Resources, work: Work, run: Any) -> Spent:
+    """What a dead run used, as far as its journal tells: tokens that were received, and the prompt as it was estimated."""
+    gateway, meter = resources.get(Gateway), await meter_of(resources, work)
+    if run["document_ids"] is not None:
+        meter.embed(run["question"])
+        meter.searches = 1
+    said = [text for _, payload in await repository.events_after(work, run["id"], run["day"], 0) if (text := delta_in(payload))]
+    reserved = await entry(work, run["id"])
+    if not said or reserved is None:
+        return meter.of([], unsure=True)
+    read = max(0, reserved["held_tokens"] - gateway.max_output_tokens)
+    return meter.of([Usage(read, gateway.tokens_in(len(said), sum(map(len, said))), estimated=True)])
 
 
 async def roll_partitions(resources: Resources) -> None:

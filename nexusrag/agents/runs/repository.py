@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 
+from nexusrag.agents.runs.metering import Spent
+from nexusrag.billing.ledger.facade import VERDICT, Caps, Reservation, Verdict, as_json, reserve_values, reserving, verdict_of
 from nexusrag.infra.database import Work
 from nexusrag.infra.jobs import LEASE_S
 from nexusrag.kernel.errors import ApiError, ErrorCode, not_found
@@ -33,8 +35,16 @@ _FINISH = (
     "select $1, $2, e.seq, e.payload, mine.day from mine, unnest($7::int[], $8::text[]) as e (seq, payload) on conflict do nothing), "
     "turn as (select s.id from sessions s join mine on mine.session_id = s.id where s.tenant_id = $1 for update of s), "
     "said as (insert into messages (tenant_id, session_id, run_id, role, content) "
-    "select $1, turn.id, $2, m.role, m.content from turn, unnest($10::text[], $11::text[]) as m (role, content)) "
-    "select count(*) from mine"
+    "select $1, turn.id, $2, m.role, m.content from turn, unnest($10::text[], $11::text[]) as m (role, content)), "
+    # Behind `turn`, so that everybody locks the session first.
+    "settled as (select ledger_settle($1, $2, $12, $13, $14::text::jsonb, false) from mine left join turn on true) "
+    "select count(*), (select count(*) from settled) from mine"
+)
+_INSERT = (
+    f"with verdict as materialized (select {VERDICT} from {reserving(11)}), "
+    "made as (insert into runs (id, tenant_id, session_id, corpus_id, user_id, api_key_id, request_id, question, process, leased_until) "
+    "select $1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp() + $10::interval from verdict where state <> 'refused') "
+    "select * from verdict"
 )
 
 
@@ -55,13 +65,25 @@ async def enter_session(work: Work, session_id: str, user_id: str, limit: int) -
 
 
 async def insert(
-    work: Work, *, run_id: str, session_id: str, corpus_id: str, user_id: str, key_id: str, request_id: str, question: str, process: str
-) -> None:
-    await work.raw.execute(
-        "insert into runs (id, tenant_id, session_id, corpus_id, user_id, api_key_id, request_id, question, process, leased_until) "
-        "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp() + $10::interval)",
-        run_id, work.tenant_id, session_id, corpus_id, user_id, key_id, request_id, question, process, _LEASE,
+    work: Work,
+    reservation: Reservation,
+    caps: Caps,
+    *,
+    run_id: str,
+    session_id: str,
+    corpus_id: str,
+    user_id: str,
+    key_id: str,
+    request_id: str,
+    question: str,
+    process: str,
+) -> Verdict:
+    """The run, with what it may take at most reserved; or a verdict that refuses, and no run."""
+    row = await work.raw.fetchrow(
+        _INSERT, run_id, work.tenant_id, session_id, corpus_id, user_id, key_id, request_id, question, process, _LEASE,
+        *reserve_values(work, reservation, caps),
     )  # fmt: skip
+    return verdict_of(row)
 
 
 async def append(
@@ -89,12 +111,14 @@ async def finish(
     events: Sequence[tuple[int, str]],
     document_ids: list[str] | None,
     messages: Sequence[tuple[str, str]],
+    spent: Spent,
 ) -> bool:
-    """The end of a run: state, receipt, last events and what was said, in one statement; False when the run is another's."""
+    """The end of a run: state, receipt, last events, what was said and used, in one statement; False when the run is another's."""
     mine: int = await work.raw.fetchval(
         _FINISH, work.tenant_id, run_id, epoch, state, orjson.dumps(receipt, default=str).decode(), error_code,
         [seq for seq, _ in events], [payload for _, payload in events], document_ids,
         [role for role, _ in messages], [content for _, content in messages],
+        spent.tokens, spent.estimated, as_json(spent.lines),
     )  # fmt: skip
     return mine == 1
 

@@ -15,6 +15,7 @@ from nexusrag.agents.runs.registry import CANCEL, RunRegistry
 from nexusrag.agents.runs.replay import follow_journal, may_read, unsupported
 from nexusrag.agents.runs.revocation import Revocations, while_accepted
 from nexusrag.agents.runs.schemas import RunCancelled, RunOut, RunRequest
+from nexusrag.agents.runs.terms import accept, terms_of
 from nexusrag.billing.plans.facade import require
 from nexusrag.infra.changes import announce
 from nexusrag.kernel import clock
@@ -24,7 +25,7 @@ from nexusrag.kernel.events import EventType
 from nexusrag.kernel.features import Feature
 from nexusrag.kernel.ids import new_id
 from nexusrag.knowledge.corpora.facade import CorpusView, parse
-from nexusrag.knowledge.retrieval.facade import where_of
+from nexusrag.knowledge.retrieval.facade import demand_provider, where_of
 from nexusrag.settings import Settings
 from nexusrag.web.call import CallContext
 from nexusrag.web.sse import EventStream
@@ -35,17 +36,23 @@ _HISTORY = 20
 async def start(call: CallContext, corpus: CorpusView, body: RunRequest) -> EventStream:
     """Accept a run in the request's transaction; it begins once that is committed, and goes on without its client for a while.
 
-    Raises FEATURE_NOT_ENABLED for audio or a provider that the plan lacks, SESSION_TENANT_MISMATCH for a foreign session, NOT_FOUND for
-    another person's.
+    Raises FEATURE_NOT_ENABLED for audio or a provider that the plan lacks, FEATURE_TEMPORARILY_DISABLED for a provider that is switched
+    off, SESSION_TENANT_MISMATCH for a foreign session, NOT_FOUND for another person's, QUOTA_EXCEEDED or COST_BUDGET_EXCEEDED where
+    not enough is left for what it may take.
     """
     if body.audio:
         require(call.principal, Feature.TTS)
-    where = where_of(call.principal, corpus, body.filters)
+    if not call.limits.local_only:
+        await demand_provider(call, corpus)
+    where = where_of(call.principal, corpus, body.filters, local_only=call.limits.local_only)
     said_before = await repository.enter_session(call.db, body.session_id, call.principal.subject_id, _HISTORY)
     registry = call.of(RunRegistry)
     run_id = call.run_id = new_id("run")
-    await repository.insert(
+    terms = await terms_of(call, run_id, body, body.top_k or parse(corpus.provider_config).top_k_default, said_before)
+    verdict = await repository.insert(
         call.db,
+        terms.reservation,
+        terms.caps,
         run_id=run_id,
         session_id=body.session_id,
         corpus_id=corpus.id,
@@ -55,8 +62,9 @@ async def start(call: CallContext, corpus: CorpusView, body: RunRequest) -> Even
         question=body.message,
         process=registry.process,
     )
+    await accept(call, terms, verdict)
     call.about(Resource.RUN, run_id)
-    call.also_record(EventType.RUN_INVOKED, run_id=run_id, corpus_id=corpus.id, top_k=body.top_k, audio=body.audio)
+    call.also_record(EventType.RUN_INVOKED, run_id=run_id, corpus_id=corpus.id, top_k=terms.top_k, audio=terms.audio)
     live = LiveRun(
         call.resources, caller_of(call), run_id=run_id, session_id=body.session_id, request_id=call.request_id, slot=call.keep_slot()
     )
@@ -65,9 +73,14 @@ async def start(call: CallContext, corpus: CorpusView, body: RunRequest) -> Even
         live=live,
         where=where,
         message=body.message,
-        top_k=body.top_k or parse(corpus.provider_config).top_k_default,
-        audio=body.audio,
+        top_k=terms.top_k,
+        audio=terms.audio,
         said_before=said_before,
+        meter=terms.meter,
+        max_output_tokens=terms.max_output_tokens,
+        reduced=terms.reduced,
+        notices=call.notices,
+        told_error=partial(_note_error, call),
     )
 
     async def begin() -> None:
@@ -149,6 +162,8 @@ async def _of_live(call: CallContext, live: LiveRun, after: int) -> AsyncGenerat
 async def _run(context: RunContext) -> None:
     live = context.live
     live.emit("request.accepted", {"accepted_at": clock.iso(clock.now()), "run_id": live.run_id})
+    for event, data in context.notices:
+        live.emit(event, data)
     try:
         if live.cancel_code is not None:  # stopped before it had begun
             raise asyncio.CancelledError
@@ -156,6 +171,11 @@ async def _run(context: RunContext) -> None:
     except BaseException as error:  # however it ended, readers and journal get an end
         await asyncio.shield(ending.fail(context, error))
         raise
+
+
+def _note_error(call: CallContext, code: str) -> None:
+    """Whoever measures the request hears that its stream told an error."""
+    call.stream_error = code
 
 
 async def _one(chunk: bytes) -> AsyncGenerator[bytes, None]:

@@ -25,7 +25,7 @@ class Speaker:
         audio_id = unguessable_id("audio")
         blobs, database = self._resources.get(BlobStore), self._resources.get(Database)
         try:
-            spoken = await self._speech.speak(text)
+            spoken = await self._speech.speak(text, tenant_id=tenant_id)
             async with database.work(tenant_id) as work:
                 reserved = await blobs.reserve(work)
             await blobs.put(reserved, _one(spoken))

@@ -13,11 +13,13 @@ from nexusrag.knowledge.documents.repository import (
     restore,
     set_progress,
     start,
+    totals,
+    wait,
 )
 from nexusrag.knowledge.documents.schemas import DocumentAccepted, DocumentOut, Reindex
 from nexusrag.knowledge.documents.service import INGEST, reindex
 
 __all__ = [
     "INGEST", "Document", "DocumentAccepted", "DocumentOut", "Reindex", "count_by_status", "delete", "fail",
-    "finish", "gates", "matches", "of_corpus", "page", "reindex", "restore", "set_progress", "start",
+    "finish", "gates", "matches", "of_corpus", "page", "reindex", "restore", "set_progress", "start", "totals", "wait",
 ]  # fmt: skip

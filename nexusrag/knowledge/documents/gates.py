@@ -2,12 +2,19 @@
 
 from nexusrag.kernel.actions import Action, Permission, Resource
 from nexusrag.kernel.events import EventType
+from nexusrag.kernel.switches import Switch
 from nexusrag.web.gate import gate
 
 LIST = gate(Action.DOCUMENTS_READ, legacy=True)
 READ = gate(Action.DOCUMENTS_READ, Resource.DOCUMENT, permission=Permission.READ, legacy=True)
 CREATE = gate(
-    Action.DOCUMENTS_CREATE, Resource.CORPUS, at="body", audit=EventType.DOCUMENTS_INGEST_ENQUEUED, bulkhead="ingest", legacy=True
+    Action.DOCUMENTS_CREATE,
+    Resource.CORPUS,
+    at="body",
+    audit=EventType.DOCUMENTS_INGEST_ENQUEUED,
+    bulkhead="ingest",
+    switch=Switch.INGEST,
+    legacy=True,
 )
 DELETE = gate(Action.DOCUMENTS_DELETE, Resource.DOCUMENT, permission=Permission.DELETE, audit=EventType.DOCUMENTS_DELETED, legacy=True)
 REINDEX = gate(
@@ -16,6 +23,7 @@ REINDEX = gate(
     permission=Permission.REINDEX,
     audit=EventType.DOCUMENTS_REINDEX_ENQUEUED,
     bulkhead="ingest",
+    switch=Switch.INGEST,
     legacy=True,
 )
 REINDEX_FROM_CONSOLE = gate(
@@ -25,5 +33,6 @@ REINDEX_FROM_CONSOLE = gate(
     permission=Permission.REINDEX,
     audit=EventType.DOCUMENTS_REINDEX_ENQUEUED,
     bulkhead="ingest",
+    switch=Switch.INGEST,
 )
 LIST_FOR_CONSOLE = gate(Action.DOCUMENTS_READ)

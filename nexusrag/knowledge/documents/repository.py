@@ -1,15 +1,15 @@
 """All SQL of documents."""
 
-from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Integer, Select, Text, and_, bindparam, func, inspect, or_, select, tuple_
+from sqlalchemy import ColumnElement, Integer, Select, Text, bindparam, func, inspect, select, tuple_
 
 from nexusrag.access.permissions.facade import caller, granted
 from nexusrag.access.policies.facade import caller_of
 from nexusrag.infra.database import Work
+from nexusrag.infra.keyset import Order, behind
 from nexusrag.infra.models import Moment
 from nexusrag.infra.statements import Prepared
 from nexusrag.kernel.actions import Permission
@@ -19,8 +19,6 @@ from nexusrag.knowledge.corpora.facade import Corpus
 from nexusrag.knowledge.documents.models import Document
 from nexusrag.web.call import CallContext
 
-# Columns, each with whether it descends; the last one is unique.
-Order = Sequence[tuple[Any, bool]]
 _NAMES = (
     "id",
     "tenant_id",
@@ -80,20 +78,8 @@ def page(call: CallContext, *conditions: ColumnElement[bool], order: Order, afte
     """
     statement: Select[Any] = _readable(call, select(*COLUMNS), *conditions)
     if after is not None:
-        statement = statement.where(_behind(order, after))
+        statement = statement.where(behind(order, after))
     return statement.order_by(*(column.desc() if descending else column.asc() for column, descending in order)).limit(limit)
-
-
-def _behind(order: Order, position: list[Any]) -> ColumnElement[bool]:
-    columns, directions = [column for column, _ in order], {descending for _, descending in order}
-    if len(directions) == 1:  # as one row, which an index can seek
-        here, there = tuple_(*columns), tuple_(*position)
-        return here < there if directions.pop() else here > there
-    steps = []
-    for place, (column, descending) in enumerate(order):
-        equal = [before == value for before, value in zip(columns[:place], position[:place], strict=True)]
-        steps.append(and_(*equal, column < position[place] if descending else column > position[place]))
-    return or_(*steps)
 
 
 @lru_cache(maxsize=512)
@@ -172,6 +158,16 @@ async def start(work: Work, document_id: str) -> Any:
         "from corpora c where d.tenant_id = $1 and d.id = $2 and c.tenant_id = d.tenant_id and c.key = d.corpus_key "
         "and c.deleted_at is null "
         "returning d.*, c.space_id, (select s.model from embedding_spaces s where s.id = c.space_id) as space_model",
+        work.tenant_id,
+        document_id,
+    )
+
+
+async def wait(work: Work, document_id: str) -> None:
+    """It was being processed, and waits again."""
+    await work.raw.execute(
+        "update documents set status = 'queued', processing_started_at = null, updated_at = clock_timestamp() "
+        "where tenant_id = $1 and id = $2 and status = 'processing'",
         work.tenant_id,
         document_id,
     )
@@ -274,3 +270,9 @@ async def count_by_status(call: CallContext, *conditions: ColumnElement[bool]) -
     """How many documents that the caller may read and that meet the conditions are in each state."""
     statement = _readable(call, select(Document.status, func.count()), *conditions).group_by(Document.status)
     return {row[0]: row[1] for row in await call.db.connection.execute(statement)}
+
+
+async def totals(work: Work) -> dict[str, int]:
+    """How many documents the tenant has in each state, whoever may read them."""
+    rows = await work.raw.fetch("select status, count(*) as n from documents where tenant_id = $1 group by status", work.tenant_id)
+    return {row["status"]: row["n"] for row in rows}

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from nexusrag.infra.jobs import JobHandler
 from nexusrag.infra.resources import Resources
+from nexusrag.kernel.switches import Switch
 from nexusrag.knowledge.corpora.facade import REMOVE
 from nexusrag.knowledge.documents.facade import INGEST
 from nexusrag.knowledge.ingestion import jobs
@@ -26,7 +27,7 @@ domain = Domain(
     name="ingestion",
     wing="knowledge",
     jobs=(
-        JobHandler(kind=INGEST, run=jobs.ingest, dead=jobs.give_up),
+        JobHandler(kind=INGEST, run=jobs.ingest, dead=jobs.give_up, switch=Switch.INGEST),
         JobHandler(kind=REMOVE, run=jobs.remove_corpus),
     ),
     opens=(_sandbox,),

@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nexusrag.billing.costs.facade import Metered, charge_now
+from nexusrag.flags.switches import facade as flags
 from nexusrag.infra.database import Work
-from nexusrag.infra.jobs import Job, PermanentFailure
+from nexusrag.infra.jobs import Job, PermanentFailure, SwitchedOff
 from nexusrag.kernel.errors import ApiError, ErrorCode
+from nexusrag.kernel.switches import Switch
+from nexusrag.kernel.traffic import RouteClass
 from nexusrag.knowledge.corpora import facade as corpora
 from nexusrag.knowledge.documents import facade as documents
 from nexusrag.knowledge.index import facade as index
@@ -24,6 +28,7 @@ from nexusrag.knowledge.parsing.facade import (
     embedded_text,
 )
 from nexusrag.providers.embeddings.port import Embedder
+from nexusrag.providers.llm.port import estimate_tokens
 from nexusrag.security.crypto.facade import BlobStore
 from nexusrag.settings import Settings
 
@@ -41,6 +46,7 @@ async def ingest(job: Job) -> None:
     Raises PermanentFailure with a reason for the uploader when trying again is no use.
     """
     document_id: str = job.args["document_id"]
+    await flags.demand_work(job.resources, Switch.INGEST)
     async with job.work(options=_TOLD) as work:
         document = await documents.start(work, document_id)
     if document is None:
@@ -48,10 +54,12 @@ async def ingest(job: Job) -> None:
     space_id = await _space(job, document)
     params = _params(job)
     parsed = await _parse(job, document, params)
+    await _go_on(job, document_id)
     if not parsed.chunks:
         raise PermanentFailure("No text was found in the document.")
     chunks = [_indexed(chunk) for chunk in parsed.chunks]
-    vectors = await _embed(job, document, space_id, chunks, parsed.pages)
+    vectors, tokens = await _embed(job, document, space_id, chunks, parsed.pages)
+    await _go_on(job, document_id)
     # Each statement is bounded, but removing a long former version takes its time.
     async with job.work(finish=True, options=_LONG) as work:
         version_id = await index.insert(
@@ -82,6 +90,19 @@ async def ingest(job: Job) -> None:
         former = job.args.get("former")
         if former:
             await job.resources.get(BlobStore).remove_later(work, former["blob_id"])
+        await _charge(job, work, document, tokens)
+
+
+async def _charge(job: Job, work: Work, document: Any, tokens: int) -> None:
+    """What embedding took, with the version that it made: an attempt that made none is not charged.
+
+    Last in its transaction, since others wait for the rows of the ledger.
+    """
+    model = job.resources.get(Embedder).model  # type: ignore[type-abstract]  # the port is the key
+    provider = job.resources.get(Settings).embeddings.embedding_provider
+    if tokens:
+        used = Metered(component="embedding", provider=provider, model=model.name, input_tokens=tokens, estimated=True)
+        await charge_now(job.resources, work, f"ingest:{job.id}", RouteClass.MUTATION, [used], user_id=document.get("created_by"))
 
 
 async def give_up(job: Job, work: Work, reason: str) -> None:
@@ -112,6 +133,16 @@ async def remove_corpus(job: Job) -> None:
             await documents.delete(work, ids)
     async with job.work(finish=True) as work:
         await corpora.remove(work, corpus_key)
+
+
+async def _go_on(job: Job, document_id: str) -> None:
+    """Raises SwitchedOff when operators have switched ingestion off meanwhile; the document then waits in the queue again."""
+    try:
+        await flags.demand_work(job.resources, Switch.INGEST)
+    except SwitchedOff:
+        async with job.work() as work:
+            await documents.wait(work, document_id)
+        raise
 
 
 def _params(job: Job) -> ChunkParams:
@@ -169,8 +200,13 @@ async def _space(job: Job, document: Any) -> int:
     return found
 
 
-async def _embed(job: Job, document: Any, space_id: int, chunks: list[index.IndexedChunk], pages: int | None) -> NDArray[np.float32]:
-    """Vectors of all chunks, shape (len(chunks), dimensions); those that the live version has already are not made again."""
+async def _embed(
+    job: Job, document: Any, space_id: int, chunks: list[index.IndexedChunk], pages: int | None
+) -> tuple[NDArray[np.float32], int]:
+    """Vectors of all chunks, shape (len(chunks), dimensions), and the tokens that it took, by estimate.
+
+    Those that the live version has already are not made again.
+    """
     embedder = job.resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
     known: dict[bytes, NDArray[np.float32]] = {}
     if document["live_version_id"] or len(chunks) > _EMBED_BATCH:
@@ -187,8 +223,10 @@ async def _embed(job: Job, document: Any, space_id: int, chunks: list[index.Inde
             missing.append(place)
     for start in range(0, len(missing), _EMBED_BATCH):
         places = missing[start : start + _EMBED_BATCH]
+        if start:
+            await _go_on(job, document["id"])
         try:
-            vectors[places] = await embedder.embed([chunks[place].embedded for place in places])
+            vectors[places] = await embedder.embed([chunks[place].embedded for place in places], tenant_id=job.tenant_id)
         except ApiError as error:
             if error.code is ErrorCode.EMBEDDING_DIMENSION_MISMATCH:
                 raise PermanentFailure(error.message) from error
@@ -196,7 +234,7 @@ async def _embed(job: Job, document: Any, space_id: int, chunks: list[index.Inde
         if len(missing) > _EMBED_BATCH:
             async with job.work() as work:
                 await documents.set_progress(work, document["id"], {"chunks_done": len(chunks) - len(missing) + start + len(places)})
-    return vectors
+    return vectors, estimate_tokens(*(chunks[place].embedded for place in missing))
 
 
 def _indexed(chunk: Chunk) -> index.IndexedChunk:

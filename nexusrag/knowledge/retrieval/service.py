@@ -9,19 +9,25 @@ import orjson
 from numpy.typing import NDArray
 
 from nexusrag.access.policies.facade import Caller
+from nexusrag.billing.costs.facade import PATIENCE, Metered, best_effort, charge_now, is_free
 from nexusrag.billing.plans.facade import require
+from nexusrag.flags.switches.facade import demand_other_providers
 from nexusrag.infra.database import Work, halfvec
 from nexusrag.infra.metrics import RETRIEVAL
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel.actions import Permission
 from nexusrag.kernel.errors import ApiError, ErrorCode
+from nexusrag.kernel.features import Feature
+from nexusrag.kernel.ids import new_id
 from nexusrag.kernel.principal import Principal
 from nexusrag.knowledge.corpora.facade import CorpusView, LocalPgvector, feature_of, parse
 from nexusrag.knowledge.retrieval import repository
 from nexusrag.knowledge.retrieval.spaces import Spaces
 from nexusrag.knowledge.visibility import rule
 from nexusrag.providers.embeddings.port import Embedder
+from nexusrag.providers.llm.port import estimate_tokens
 from nexusrag.settings import Settings
+from nexusrag.web.call import CallContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +71,21 @@ class Where:
     document_ids: list[str] | None = None
 
 
-def where_of(principal: Principal, corpus: CorpusView, filters: dict[str, Any] | None, document_ids: list[str] | None = None) -> Where:
-    """Raises FEATURE_NOT_ENABLED for a provider that the plan lacks, INTEGRATION_UNAVAILABLE for one that this release cannot ask."""
-    require(principal, feature_of(corpus.provider_config))
+def where_of(
+    principal: Principal,
+    corpus: CorpusView,
+    filters: dict[str, Any] | None,
+    document_ids: list[str] | None = None,
+    *,
+    local_only: bool = False,
+) -> Where:
+    """Raises FEATURE_NOT_ENABLED for a provider that the plan lacks, INTEGRATION_UNAVAILABLE for one that this release cannot ask.
+
+    `local_only`: our own index is searched, whatever provider the corpus names.
+    """
+    require(principal, Feature.LOCAL_PGVECTOR if local_only else feature_of(corpus.provider_config))
     config = parse(corpus.provider_config)
-    if not isinstance(config, LocalPgvector):
+    if not isinstance(config, LocalPgvector) and not local_only:
         raise ApiError(
             ErrorCode.INTEGRATION_UNAVAILABLE,
             f"This corpus retrieves through {config.provider}, which this release validates but does not call; use local_pgvector.",
@@ -78,10 +94,16 @@ def where_of(principal: Principal, corpus: CorpusView, filters: dict[str, Any] |
     return Where(corpus_key=corpus.key, space_id=corpus.space_id, filters=filters or {}, document_ids=document_ids)
 
 
-async def embed_question(resources: Resources, question: str) -> NDArray[np.float32]:
+async def demand_provider(call: CallContext, corpus: CorpusView) -> None:
+    """Raises FEATURE_TEMPORARILY_DISABLED while operators let nobody ask the corpus's provider, or not this tenant."""
+    if not isinstance(parse(corpus.provider_config), LocalPgvector):
+        await demand_other_providers(call.resources, call.tenant_id)
+
+
+async def embed_question(resources: Resources, question: str, *, tenant_id: str = "") -> NDArray[np.float32]:
     """The question's vector; call it before a transaction is opened, since a model may take its time."""
     embedder = resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
-    vectors = await embedder.embed([question], urgent=True)
+    vectors = await embedder.embed([question], urgent=True, tenant_id=tenant_id)
     vector: NDArray[np.float32] = vectors[0]
     return vector
 
@@ -140,6 +162,28 @@ async def search(
     seen = rows[0]["seen"] if rows else 0
     exact = seen <= exact_limit
     return Found([_passage(row) for row in rows], exact, "exact" if exact else "index")
+
+
+async def billable(call: CallContext, work: Work, question: str) -> list[Metered]:
+    """What a search of its own uses; nothing where all of it runs here and has no price, so that a search need not write."""
+    model = call.resources.get(Embedder).model  # type: ignore[type-abstract]  # the port is the key
+    provider = call.of(Settings).embeddings.embedding_provider
+    used = [
+        Metered(component="embedding", provider=provider, model=model.name, input_tokens=estimate_tokens(question), estimated=True),
+        Metered(component="retrieval", provider="local_pgvector"),
+    ]
+    return [] if await is_free(call.resources, work, used) else used
+
+
+async def charge(call: CallContext, used: list[Metered]) -> None:
+    """Charge a search, which was answered already: it does not fail for that, nor wait for long."""
+    if not used:
+        return
+    caller = call.principal
+    async with best_effort(call.resources, call.tenant_id), call.work(options=PATIENCE) as work:
+        await charge_now(
+            call.resources, work, new_id("search"), call.route_class, used, user_id=caller.subject_id, credential_id=caller.credential_id
+        )
 
 
 def _passage(row: Any) -> Passage:

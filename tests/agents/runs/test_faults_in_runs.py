@@ -24,7 +24,7 @@ class BrokenEmbedder(FakeEmbedder):
     def __init__(self, error: BaseException) -> None:
         self._error = error
 
-    async def embed(self, texts: object, *, urgent: bool = False) -> object:  # type: ignore[override]  # it never returns
+    async def embed(self, texts: object, *, urgent: bool = False, tenant_id: str = "") -> object:  # type: ignore[override]  # it never returns
         raise self._error
 
 
@@ -148,7 +148,7 @@ async def test_a_database_lost_before_the_retrieval_ends_the_run_with_a_code(bro
     whole = resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
 
     class Slow(FakeEmbedder):
-        async def embed(self, texts: object, *, urgent: bool = False) -> object:  # type: ignore[override]  # as its parent
+        async def embed(self, texts: object, *, urgent: bool = False, tenant_id: str = "") -> object:  # type: ignore[override]  # as its parent
             broken.lose_database()
             return await FakeEmbedder.embed(self, texts, urgent=urgent)  # type: ignore[arg-type]  # as its parent
 

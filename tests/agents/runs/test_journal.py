@@ -5,10 +5,13 @@ from datetime import timedelta
 import pytest
 
 from nexusrag.agents.runs import repository
+from nexusrag.agents.runs.metering import Spent
+from nexusrag.billing.ledger.facade import Caps
 from nexusrag.infra.database import Database
 from nexusrag.kernel import clock
 from nexusrag.kernel.ids import new_id
 from tests.agents.scripted import Installation
+from tests.billing.ledger.support import reservation
 from tests.support.api import Person
 from tests.support.installation import Servers, serving
 from tests.support.processes import until
@@ -24,8 +27,8 @@ async def begun(database: Database, person: Person) -> str:
     run_id = new_id("run")
     async with database.work(person.tenant) as work:
         await repository.insert(
-            work, run_id=run_id, session_id="s", corpus_id="c", user_id=person.user_id, key_id=person.key_id, request_id="r", question="?",
-            process="p",
+            work, reservation(run_id), Caps(), run_id=run_id, session_id="s", corpus_id="c", user_id=person.user_id, key_id=person.key_id,
+            request_id="r", question="?", process="p",
         )  # fmt: skip
     return run_id
 
@@ -58,7 +61,8 @@ async def test_nothing_is_written_to_another_tenants_run_or_by_whoever_lost_it_o
     assert not await append(database, person.tenant, run_id, epoch=2)
     async with database.work(person.tenant) as work:
         assert await repository.finish(
-            work, run_id, 1, state="failed", receipt={}, error_code=None, events=[], document_ids=None, messages=[]
+            work, run_id, 1, state="failed", receipt={}, error_code=None, events=[], document_ids=None, messages=[],
+            spent=Spent(0, (), False),
         )  # fmt: skip
     assert not await append(database, person.tenant, run_id)
     assert await journal(database, person.tenant, run_id) == []

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +11,12 @@ from asyncpg.connection import LoggedQuery
 from sqlalchemy import event
 
 from nexusrag.agents.runs.registry import RunRegistry
+from nexusrag.billing.admission import domain as admission
+from nexusrag.billing.admission.upkeep import Upkeep
+from nexusrag.billing.costs.terms import SpendFigures
 from nexusrag.infra.database import Database
 from nexusrag.kernel.ids import new_id
+from nexusrag.operations.sla.keeper import Keeper
 from tests.agents.scripted import Installation, installation, run_id_of
 from tests.support.api import Event, Person
 from tests.support.installation import Servers, http
@@ -20,6 +24,7 @@ from tests.support.processes import Proxy, redis_proxy, until
 
 COMMAND = re.compile(rb"\*\d+\r\n\$\d+\r\n([A-Za-z]+)\r\n")
 GREETINGS = ("AUTH", "CLIENT")  # of a new connection
+SCRIPT = "EVALSHA"  # of admission: once in, and once out
 # A run writes what it has said so far every 250 ms: how long it takes decides how often.
 FLUSH = "journal_append"
 
@@ -31,6 +36,7 @@ class Tally:
     statements: list[str] = field(default_factory=list)
     commits: int = 0
     commands: list[str] = field(default_factory=list)
+    scripts: int = 0
 
     @property
     def flushes(self) -> int:
@@ -68,22 +74,37 @@ class Counter:
 
     def _command(self, piece: bytes) -> bool:
         names = [name.decode().upper() for name in COMMAND.findall(piece)]
-        self.tally.commands += [name for name in names if name not in GREETINGS]
+        self.tally.commands += [name for name in names if name not in (*GREETINGS, SCRIPT)]
+        self.tally.scripts += names.count(SCRIPT)
         return False
 
     @contextmanager
     def counting(self) -> Iterator[Tally]:
         self.tally = Tally()
         yield self.tally
+        assert self.tally.scripts <= 3  # the way out of the request before may fall into this one
+
+
+class Still(Upkeep):
+    """What a process does beside its requests, left undone: it would be counted."""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        yield
 
 
 @pytest.fixture(scope="module")
 async def counter(servers: Servers) -> AsyncIterator[Counter]:
     # One connection: the driver looks at types once on each. And no renewals: they are the process's, whatever runs.
     env = {"INGEST_EXECUTION_MODE": "queue", "API_DB_POOL_SIZE": "1", "API_DB_MAX_OVERFLOW": "0"}
-    async with redis_proxy(servers) as (proxy, url), installation(servers, REDIS_URL=url, **env) as held:
+    async with redis_proxy(servers) as (proxy, url), AsyncExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(admission, "Upkeep", Still)
+            held = await stack.enter_async_context(installation(servers, REDIS_URL=url, **env))
         for loop in held.api.resources.get(RunRegistry)._loops:
             loop.cancel()
+        await held.api.resources.get(SpendFigures).close()  # asks on its own time, too
+        await held.api.resources.get(Keeper).close()
         yield Counter(held, proxy)
 
 

@@ -57,7 +57,7 @@ async def test_speech_that_is_not_configured_is_one_event_and_no_failure(mute: I
 
 
 class BrokenSpeech(FakeSpeech):
-    async def speak(self, text: str) -> bytes:
+    async def speak(self, text: str, *, tenant_id: str = "") -> bytes:
         raise ApiError(ErrorCode.TTS_ERROR, "The speaker is hoarse.")
 
 

@@ -1,0 +1,48 @@
+"""Asks providers afterwards what a run took that was settled by estimate: one that was stopped, that broke off, or whose process died.
+
+Only where the provider can be asked (LLM_USAGE_URL). Safe when several processes do it at once: each entry is given to one of them.
+"""
+
+from datetime import timedelta
+
+import structlog
+
+from nexusrag.agents.runs.metering import ANSWER, REWRITE, call_id, meter_of
+from nexusrag.billing.ledger.facade import estimates, settle
+from nexusrag.inference.gateway.facade import Gateway, ModelError, Usage
+from nexusrag.infra.database import Database
+from nexusrag.infra.resources import Resources
+from nexusrag.kernel.traffic import RouteClass
+
+log = structlog.get_logger(__name__)
+_WITHIN = timedelta(minutes=10)
+_PAUSE = timedelta(seconds=5)
+_BATCH = 100
+
+
+async def correct_estimates(resources: Resources) -> None:
+    """Those of the last minutes; what the provider does not know by then stays an estimate."""
+    gateway, database = resources.get(Gateway), resources.get(Database)
+    if not gateway.can_invoice:
+        return
+    async with database.work(None) as work:
+        found = await estimates(work, RouteClass.RUN, _WITHIN, _PAUSE, _BATCH)
+    for tenant_id, run_id in found:
+        try:
+            usages = await _invoiced(gateway, run_id)
+        except ModelError as error:
+            log.warning("run.not_invoiced", run=run_id, reason=error.reason)
+            return  # away for all of them
+        if usages:
+            async with database.work(tenant_id) as work:
+                spent = (await meter_of(resources, work)).of(usages)
+                await settle(work, run_id, spent.lines, tokens=spent.tokens, estimated=spent.estimated)
+
+
+async def _invoiced(gateway: Gateway, run_id: str) -> list[Usage]:
+    """Of all model calls of the run, once the last one is known."""
+    answer = await gateway.invoiced(call_id(run_id, ANSWER))
+    if answer is None:
+        return []
+    rewrite = await gateway.invoiced(call_id(run_id, REWRITE))
+    return [answer, rewrite] if rewrite is not None else [answer]
