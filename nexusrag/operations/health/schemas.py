@@ -11,8 +11,20 @@ class HealthOut(BaseModel):
     status: str
 
 
+class BreakerOut(BaseModel):
+    """A circuit breaker that has seen failures. `open` refuses calls for `retry_after_s` more; `half_open` tries one at a time.
+
+    `failures` are those in a row of a `closed` one.
+    """
+
+    integration: str
+    state: Literal["closed", "open", "half_open"]
+    retry_after_s: int
+    failures: int
+
+
 class OpsHealthOut(BaseModel):
-    """`degraded` names what is away."""
+    """`degraded` names what is away, an outside system that the caller's tenant cannot reach included."""
 
     status: State
     degraded: list[str]
@@ -21,6 +33,7 @@ class OpsHealthOut(BaseModel):
     worker: State
     worker_heartbeat_age_s: float | None
     queue_depth: int | None
+    breakers: list[BreakerOut]
     time: str
 
 

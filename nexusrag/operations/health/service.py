@@ -5,12 +5,13 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from nexusrag.infra.database import Database, Work
+from nexusrag.infra.integrations import Integrations
 from nexusrag.infra.metrics import REGISTRY
 from nexusrag.infra.redis import Redis
 from nexusrag.kernel import clock
 from nexusrag.kernel.errors import ApiError
 from nexusrag.operations.health import gates, repository
-from nexusrag.operations.health.schemas import OpsHealthOut, OpsIngestionOut, OpsMetricsOut, State
+from nexusrag.operations.health.schemas import BreakerOut, OpsHealthOut, OpsIngestionOut, OpsMetricsOut, State
 from nexusrag.security.audit.facade import write
 from nexusrag.settings import Settings
 from nexusrag.web.call import CallContext
@@ -28,11 +29,13 @@ async def ops_health(call: CallContext) -> OpsHealthOut:
         row = await repository.depth(work, settings.ingest_queue_name)
         return await repository.heartbeat_age_s(work), row["queued"]
 
-    seen, redis_up = await asyncio.gather(_ask(call, look), call.of(Redis).ping())
+    standing = call.of(Integrations).standing(call.tenant_id)
+    seen, redis_up, breakers = await asyncio.gather(_ask(call, look), call.of(Redis).ping(), standing)
     age, queued = seen if seen is not None else (None, None)
     worker_up = age is not None and age <= settings.worker_heartbeat_stale_after_s
     states: dict[str, bool] = {"db": seen is not None, "redis": redis_up, "worker": worker_up}
     away = [name for name, up in states.items() if not up]
+    away += [one.integration for one in breakers if one.state == "open"]
     return OpsHealthOut(
         status="degraded" if away else "ok",
         degraded=away,
@@ -41,6 +44,10 @@ async def ops_health(call: CallContext) -> OpsHealthOut:
         worker=_state(worker_up),
         worker_heartbeat_age_s=age,
         queue_depth=queued if redis_up else None,
+        breakers=[
+            BreakerOut(integration=one.integration, state=one.state, retry_after_s=one.retry_after_s, failures=one.failures)
+            for one in breakers
+        ],
         time=clock.iso(clock.now()) or "",
     )
 

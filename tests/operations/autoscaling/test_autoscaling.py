@@ -1,0 +1,207 @@
+"""Profiles, recommendations and carrying them out: never in a dry run, once per cooldown, and through Kubernetes as it answers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nexusrag.kernel.ids import new_id
+from nexusrag.operations.autoscaling.service import in_background
+from tests.operations.autoscaling.api_server import ApiServer, api_server
+from tests.operations.sla.measured import after, under
+from tests.support.api import Api, Person, error_of
+from tests.support.behind import audited, rows
+from tests.support.installation import Servers, serving
+
+BASE = "/v1/admin/sla/autoscaling"
+PROFILE: dict[str, Any] = {
+    "name": "runs", "scope": "tenant", "min_replicas": 1, "max_replicas": 10, "target_p95_ms": 1000, "target_queue_depth": 10,
+    "cooldown_seconds": 300, "step_up": 2, "step_down": 1, "enabled": False,
+}  # fmt: skip
+
+
+# For a process that evaluates every second, and not for the worker behind the shared API, which does so every half minute.
+DUE_HERE = "evaluated_at = now() - interval '5 seconds'"
+
+
+async def made(person: Person, **fields: Any) -> str:
+    answer = await person.post(f"{BASE}/profiles", json={**PROFILE, **fields})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["data"]["id"])
+
+
+def asked(profile_id: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "profile_id": profile_id, "route_class": "run", "current_replicas": 2, "p95_ms": 1650, "queue_depth": 24, "signal_quality": "ok",
+        **fields,
+    }  # fmt: skip
+
+
+async def evaluated(person: Person, profile_id: str, **fields: Any) -> Any:
+    answer = await person.post(f"{BASE}/evaluate", json=asked(profile_id, **fields))
+    assert answer.status_code == 200, answer.text
+    return answer.json()["data"]
+
+
+async def test_a_profile_recommends_and_changes_nothing(api: Api) -> None:
+    admin = await api.person()
+    profile = await made(admin, enabled=True)
+    told = await evaluated(admin, profile)
+    assert (told["action"], told["recommended_replicas"], told["reason"]) == ("scale_up", 4, "p95_above_target")
+    assert (told["dry_run"], told["executor"]) == (True, "noop")
+    assert (await evaluated(admin, profile, signal_quality="degraded"))["reason"] == "signal_degraded"
+    assert len(await audited(api, admin.tenant, "sla.autoscaling.profile.created")) == 1
+
+
+async def test_signals_that_are_left_out_are_measured(api: Api) -> None:
+    admin = await api.person()
+    told = await evaluated(admin, await made(admin, enabled=True), p95_ms=None, queue_depth=None)
+    assert told["signals"]["p95_ms"] is None  # nothing was measured
+    assert told["signals"]["queue_depth"] >= 0
+
+
+async def test_a_linked_policy_that_is_breached_asks_for_more(api: Api) -> None:
+    admin = await under(api, trigger=1)
+    profile = await made(admin, enabled=True)
+    (policy,) = (await admin.get("/v1/admin/sla/policies", params={"include_global": False})).json()["data"]["items"]
+    linked = {**policy["config_json"], "autoscaling_link": {"profile_id": profile}}
+    await admin.patch(f"/v1/admin/sla/policies/{policy['id']}", json={"config_json": linked})
+    await after(api, admin, 5000.0)
+    assert (await evaluated(admin, profile, p95_ms=1, queue_depth=0))["reason"] == "sla_breached"
+
+
+@pytest.mark.parametrize(
+    ("fields", "refused"),
+    [
+        ({"min_replicas": 5, "max_replicas": 4}, ("SLA_AUTOSCALING_PROFILE_INVALID", 422)),
+        ({"scope": "route_class"}, ("SLA_AUTOSCALING_PROFILE_INVALID", 422)),
+        ({"scope": "global"}, ("AUTH_FORBIDDEN", 403)),
+        ({"scope": "planet"}, ("VALIDATION_ERROR", 422)),
+        ({"min_replicas": 0}, ("VALIDATION_ERROR", 422)),
+        ({"step_up": 0}, ("VALIDATION_ERROR", 422)),
+        ({"cooldown_seconds": -1}, ("VALIDATION_ERROR", 422)),
+        ({"tenant_id": "somebody-else"}, ("TENANT_ID_NOT_ALLOWED", 422)),
+    ],
+)
+async def test_a_profile_that_makes_no_sense_is_refused(api: Api, fields: dict[str, Any], refused: tuple[str, int]) -> None:
+    assert error_of(await (await api.person()).post(f"{BASE}/profiles", json={**PROFILE, **fields})) == refused
+
+
+async def test_a_profile_is_changed_together_with_what_stays(api: Api) -> None:
+    admin = await api.person()
+    path = f"{BASE}/profiles/{await made(admin)}"
+    assert (await admin.patch(path, json={"max_replicas": 3})).json()["data"]["max_replicas"] == 3
+    assert error_of(await admin.patch(path, json={"min_replicas": 4})) == ("SLA_AUTOSCALING_PROFILE_INVALID", 422)
+    assert error_of(await admin.patch(path, json={"max_replicas": None})) == ("SLA_AUTOSCALING_PROFILE_INVALID", 422)
+    assert error_of(await (await api.person()).patch(path, json={"name": "mine"})) == ("NOT_FOUND", 404)
+
+
+async def test_a_profile_of_one_class_is_about_no_other(api: Api) -> None:
+    operator = await api.operator()
+    profile = await made(operator, scope="route_class", route_class="read", enabled=True, name=new_id("p"))
+    answer = await operator.post(f"{BASE}/evaluate", json=asked(profile))
+    assert error_of(answer) == ("SLA_AUTOSCALING_PROFILE_INVALID", 422)
+    await operator.patch(f"{BASE}/profiles/{profile}", json={"enabled": False})
+
+
+async def test_a_dry_run_is_put_on_record_and_rehearses_the_cooldown(api: Api) -> None:
+    operator = await api.operator()
+    profile = await made(operator, enabled=True, cooldown_seconds=3600)
+    applied = await operator.post(f"{BASE}/apply", json=asked(profile))
+    assert applied.status_code == 200, applied.text
+    assert (applied.json()["data"]["status"], applied.json()["data"]["recommended_replicas"]) == ("dry_run", 4)
+    again = await operator.post(f"{BASE}/apply", json=asked(profile))
+    assert error_of(again) == ("SLA_AUTOSCALING_COOLDOWN_ACTIVE", 409)
+    assert 3500 < int(again.headers["Retry-After"]) <= 3600
+    assert (await evaluated(operator, profile))["reason"] == "cooldown_active"
+    listed = (await operator.get(f"{BASE}/actions", params={"profile_id": profile})).json()["data"]["items"]
+    assert [one["status"] for one in listed] == ["dry_run"]
+
+
+async def test_only_operators_carry_out(api: Api) -> None:
+    admin = await api.person()
+    answer = await admin.post(f"{BASE}/apply", json=asked(await made(admin, enabled=True)))
+    assert error_of(answer) == ("AUTH_FORBIDDEN", 403)
+
+
+async def test_in_the_background_a_profile_is_evaluated_once_in_its_interval(api: Api) -> None:
+    admin = await api.person()
+    profile = await made(admin, min_replicas=3, enabled=True, target_queue_depth=10_000)
+    await rows(api, "update autoscaling_profiles set replicas = 1, evaluated_at = null where id = $1", profile)
+    await rows(api, "update autoscaling_profiles set cooldown_seconds = 0 where id = $1", profile)
+    await asyncio.gather(*(in_background(api.resources) for _ in range(4)))
+    listed: list[Any] = []
+    async with asyncio.timeout(10):  # the worker behind the API may have been first
+        while not listed:
+            listed = (await admin.get(f"{BASE}/actions", params={"profile_id": profile})).json()["data"]["items"]
+    assert [(one["action"], one["status"], one["created_by"]) for one in listed] == [("scale_up", "recommended", "system")]
+    assert len(await audited(api, admin.tenant, "sla.autoscaling.recommended")) == 1
+
+
+@asynccontextmanager
+async def scaling(servers: Servers, directory: Path, **env: str) -> AsyncIterator[tuple[Person, Api, ApiServer]]:
+    """An operator at a process that scales through a Kubernetes API server."""
+    async with api_server(directory) as kubernetes:
+        changes = {
+            "AUTOSCALING_DRY_RUN": "false", "AUTOSCALING_EXECUTOR": "kubernetes", "AUTOSCALING_KUBERNETES_NAMESPACE": "answers",
+            "AUTOSCALING_KUBERNETES_KUBECONFIG": str(kubernetes.kubeconfig), "AUTOSCALING_KUBERNETES_TIMEOUT_S": "2",
+            "AUTOSCALING_EVAL_INTERVAL_SECONDS": "1", **env,
+        }  # fmt: skip
+        settings = servers.with_env(**changes)
+        async with serving(settings) as (app, url):
+            api = Api(servers, app, url)
+            yield await api.operator(), api, kubernetes
+            await api.close()
+
+
+@pytest.mark.slow
+async def test_kubernetes_is_told_the_scale_and_nothing_else(servers: Servers, tmp_path: Path) -> None:
+    async with scaling(servers, tmp_path) as (operator, api, kubernetes):
+        profile = await made(operator, enabled=True)
+        applied = (await operator.post(f"{BASE}/apply", json=asked(profile))).json()["data"]
+        assert (applied["status"], applied["executor"], kubernetes.replicas) == ("applied", "kubernetes", 4)
+        ((method, content_type, body),) = kubernetes.asked
+        assert (method, body) == ("PATCH", {"spec": {"replicas": 4}})
+        assert content_type in ("application/merge-patch+json", "application/strategic-merge-patch+json")
+        (event,) = [one for one in await audited(api, operator.tenant, "sla.autoscaling.applied") if profile in str(one["resource_id"])]
+        assert '"status": "applied"' in event["metadata"]
+
+
+@pytest.mark.slow
+async def test_a_refusal_of_kubernetes_is_told_and_leaves_no_cooldown(servers: Servers, tmp_path: Path) -> None:
+    async with scaling(servers, tmp_path) as (operator, _, kubernetes):
+        profile = await made(operator, enabled=True)
+        for trouble in ({"fails": 403}, {"fails": 500}, {"hangs": True}):
+            kubernetes.fails, kubernetes.hangs = trouble.get("fails"), bool(trouble.get("hangs"))
+            answer = await operator.post(f"{BASE}/apply", json=asked(profile))
+            assert error_of(answer) == ("SLA_AUTOSCALING_EXECUTOR_UNAVAILABLE", 503)
+        kubernetes.fails, kubernetes.hangs = None, False
+        assert kubernetes.replicas == 2
+        assert (await operator.post(f"{BASE}/apply", json=asked(profile))).json()["data"]["status"] == "applied"
+        listed = (await operator.get(f"{BASE}/actions", params={"profile_id": profile})).json()["data"]["items"]
+        assert [one["status"] for one in listed] == ["applied", "failed", "failed", "failed"]
+
+
+@pytest.mark.slow
+async def test_a_dry_run_never_speaks_to_kubernetes(servers: Servers, tmp_path: Path) -> None:
+    async with scaling(servers, tmp_path, AUTOSCALING_DRY_RUN="true") as (operator, api, kubernetes):
+        profile = await made(operator, scope="global", enabled=True, min_replicas=3, name=new_id("p"))
+        assert (await operator.post(f"{BASE}/apply", json=asked(profile))).json()["data"]["status"] == "dry_run"
+        await rows(api, f"update autoscaling_profiles set {DUE_HERE}, cooldown_seconds = 0, replicas = 1 where id = $1", profile)
+        await in_background(api.resources)
+        assert kubernetes.asked == []
+        await operator.patch(f"{BASE}/profiles/{profile}", json={"enabled": False})
+
+
+@pytest.mark.slow
+async def test_in_the_background_a_profile_of_the_platform_is_carried_out(servers: Servers, tmp_path: Path) -> None:
+    async with scaling(servers, tmp_path) as (operator, api, kubernetes):
+        profile = await made(operator, scope="global", min_replicas=5, name=new_id("p"))
+        await rows(api, f"update autoscaling_profiles set {DUE_HERE}, enabled = true where id = $1", profile)
+        await in_background(api.resources)
+        assert kubernetes.replicas == 5
+        assert [body for method, _, body in kubernetes.asked if method == "PATCH"] == [{"spec": {"replicas": 5}}]
+        await operator.patch(f"{BASE}/profiles/{profile}", json={"enabled": False})
