@@ -3,4 +3,4 @@
 from nexusrag.kernel.actions import Action
 from nexusrag.web.gate import gate
 
-READ = gate(Action.CONSOLE_READ)
+READ = gate(Action.CONSOLE_READ, units=0)

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from nexusrag.billing.plans.facade import Quota
+from nexusrag.billing.quotas.facade import QuotaSnapshot
 
 
 class UiPrincipal(BaseModel):
@@ -44,7 +44,7 @@ class UiBootstrap(BaseModel):
     principal: UiPrincipal
     plan: UiPlan
     entitlements: dict[str, UiEntitlement]
-    quota_snapshot: Quota
+    quota_snapshot: QuotaSnapshot
     feature_flags: dict[str, bool]
     server_time: str
     api: UiApi

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement
 
 from nexusrag.console.documents.schemas import UiAction, UiDocumentRow, UiDocuments, UiFacetValue, UiOptimistic
+from nexusrag.console.listing import order_of, plain, position_of
 from nexusrag.kernel import clock
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.knowledge.documents import facade as documents
@@ -42,21 +43,21 @@ async def list_documents(
 
     Raises BAD_REQUEST for an unknown sort field, INVALID_CURSOR for a foreign cursor.
     """
-    order = _order(sort)
+    order = order_of(sort, _SORTABLE, "-created_at")
     names = [name for name, _ in order]
     conditions = _conditions(q, corpus_id, created_from, created_to)
     shown = conditions if status is None else [*conditions, Document.status == status]
     cursors = call.of(Cursors)
     filters = hashlib.sha256(repr((q, status, corpus_id, created_from, created_to)).encode()).hexdigest()
     listing = f"ui/documents/{call.tenant_id}/{call.principal.subject_id}/{sort}/{filters}"
-    after = _position(names, cursors.open(listing, cursor)) if cursor else None
+    after = position_of(names, cursors.open(listing, cursor), _MOMENTS) if cursor else None
     columns = [(_SORTABLE[name], descending) for name, descending in order]
     statement = documents.page(call, *shown, order=columns, after=after, limit=limit + 1)
     rows = list((await call.db.connection.execute(statement)).all())
     counts = await documents.count_by_status(call, *conditions)
     more = len(rows) > limit
     rows = rows[:limit]
-    following = cursors.seal(listing, [_plain(getattr(rows[-1], _column(name))) for name in names]) if more else None
+    following = cursors.seal(listing, [plain(getattr(rows[-1], _column(name))) for name in names]) if more else None
     return UiDocuments(
         items=[UiDocumentRow.model_construct(**{name: row._mapping[name] for name in UiDocumentRow.model_fields}) for row in rows],
         page=Page(next_cursor=following, has_more=more),
@@ -81,15 +82,6 @@ async def reindex(call: CallContext, document: Document) -> UiAction:
     )
 
 
-def _order(sort: str) -> list[tuple[str, bool]]:
-    """Fields of the order, each with whether it descends, ended by the id so that ties have an order."""
-    fields = [field.strip() for field in sort.split(",") if field.strip()] or ["-created_at"]
-    order = [(field.removeprefix("-"), field.startswith("-")) for field in fields]
-    if any(name not in _SORTABLE for name, _ in order) or len(fields) > 3:
-        raise ApiError(ErrorCode.BAD_REQUEST, f"sort: use up to three of {', '.join(sorted(_SORTABLE))}, each with or without '-'.")
-    return order if any(name == "id" for name, _ in order) else [*order, ("id", order[-1][1])]
-
-
 def _conditions(
     q: str | None, corpus_id: str | None, created_from: datetime | None, created_to: datetime | None
 ) -> list[ColumnElement[bool]]:
@@ -107,11 +99,3 @@ def _conditions(
 
 def _column(name: str) -> str:
     return "filename" if name == "name" else name
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _position(names: list[str], position: list[Any]) -> list[Any]:
-    return [clock.parse(value) if name in _MOMENTS else value for name, value in zip(names, position, strict=True)]
