@@ -2,15 +2,18 @@
 
 import asyncio
 import signal
+from collections.abc import Sequence
 
 import structlog
 
 from nexusrag.domains import DOMAINS
+from nexusrag.flags.switches.facade import Switches, unless_frozen
 from nexusrag.infra.jobs import Handlers
 from nexusrag.infra.loop import new_loop, settle_memory
 from nexusrag.infra.runner import Runner
 from nexusrag.process import open_process
 from nexusrag.settings import Settings
+from nexusrag.web.domain import Domain, Periodic
 
 log = structlog.get_logger(__name__)
 
@@ -25,12 +28,20 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
             resources.get(Handlers).all(),
             concurrency=ingestion.ingest_max_concurrency,
             heartbeat_s=ingestion.worker_heartbeat_interval_s,
-            crons={cron.name: (cron.every_s, cron.run) for domain in DOMAINS for cron in domain.crons},
+            crons=crons_of(DOMAINS),
+            kinds=resources.get(Switches).kinds,
         )
         settle_memory()
         log.info("worker.started", worker=runner.id)
         await runner.run(stop)
         log.info("worker.stopped", worker=runner.id)
+
+
+def crons_of(domains: Sequence[Domain]) -> dict[str, tuple[float, Periodic]]:
+    """What a worker does every now and then, as its runner takes it."""
+    return {
+        cron.name: (cron.every_s, unless_frozen(cron.run) if cron.can_wait else cron.run) for domain in domains for cron in domain.crons
+    }
 
 
 def run(settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """The command line as a client of the API, on the product's own HTTP library."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,9 +13,17 @@ import aiohttp
 from nexusrag.settings import SettingsError, load
 from nexusrag.settings.web import WebSettings
 
+_PATIENCE_S = 120.0  # how long the command line waits in all for an API that says "later" about one request
+# Refusals before anything was done: the same request may be sent again.
+_LATER = frozenset({"RATE_LIMITED", "SERVICE_BUSY", "RATE_LIMIT_UNAVAILABLE", "SLA_SHED_LOAD", "IDEMPOTENCY_IN_PROGRESS"})
+
 
 class ClientError(Exception):
-    """The API refused or is away; the message is for the person at the terminal."""
+    """The API refused or is away; the message is for the person at the terminal. `wait_s`: it may be asked again after that."""
+
+    def __init__(self, message: str, wait_s: float | None = None) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
 class Client:
@@ -33,7 +42,15 @@ class Client:
         await self._session.close()
 
     async def call(self, method: str, path: str, **options: Any) -> Any:
-        """`data` of the answer. Raises ClientError with the API's own message."""
+        """`data` of the answer. Raises ClientError with the API's own message, once it will not be asked to wait any longer."""
+        patience = _Patience()
+        while True:
+            try:
+                return await self._once(method, path, **options)
+            except ClientError as error:
+                await patience.wait(error)
+
+    async def _once(self, method: str, path: str, **options: Any) -> Any:
         try:
             async with self._session.request(method, self.url + path, **options) as answer:
                 return await _data(answer)
@@ -42,21 +59,33 @@ class Client:
 
     async def upload(self, corpus: str, path: Path, document_id: str) -> Any:
         """Send a file, replacing the document with this id."""
-        form = aiohttp.FormData()
-        form.add_field("corpus_id", corpus)
-        form.add_field("document_id", document_id)
-        form.add_field("overwrite", "true")
-        with path.open("rb") as file:
-            form.add_field("file", file, filename=path.name)
-            return await self.call("POST", "/v1/documents", data=form)
+        patience = _Patience()
+        while True:
+            form = aiohttp.FormData()
+            form.add_field("corpus_id", corpus)
+            form.add_field("document_id", document_id)
+            form.add_field("overwrite", "true")
+            try:
+                with path.open("rb") as file:
+                    form.add_field("file", file, filename=path.name)
+                    return await self._once("POST", "/v1/documents", data=form)
+            except ClientError as error:
+                await patience.wait(error)
 
     @asynccontextmanager
     async def events(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[tuple[str, dict[str, Any]]]]:
         """The events of a run as (type, data)."""
+        patience, answer = _Patience(), None
         try:
-            async with self._session.post(self.url + "/v1/run", json=body) as answer:
-                if answer.status != 200:
-                    await _data(answer)
+            while answer is None:
+                try:
+                    answer = await self._session.post(self.url + "/v1/run", json=body)
+                    if answer.status != 200:
+                        await _data(answer)
+                except ClientError as error:
+                    answer = None
+                    await patience.wait(error)
+            async with answer:
                 yield _events(answer)
         except aiohttp.ClientError as error:
             raise self._unanswered(error) from error
@@ -114,8 +143,30 @@ async def _data(answer: aiohttp.ClientResponse) -> Any:
         body = {}
     if answer.status >= 400:
         error = body.get("error", {})
-        raise ClientError(f"{error.get('code', answer.status)}: {error.get('message', 'the API refused')}")
+        code = error.get("code", answer.status)
+        raise ClientError(f"{code}: {error.get('message', 'the API refused')}", _wait_s(answer) if code in _LATER else None)
     return body.get("data")
+
+
+class _Patience:
+    """Waits as long as the API asks, and not for ever."""
+
+    def __init__(self) -> None:
+        self._left_s = _PATIENCE_S
+
+    async def wait(self, error: ClientError) -> None:
+        """Return when it may be asked again. Raises the error where it may not, or has said "later" for too long."""
+        if error.wait_s is None or error.wait_s > self._left_s:
+            raise error
+        self._left_s -= error.wait_s
+        await asyncio.sleep(error.wait_s)
+
+
+def _wait_s(answer: aiohttp.ClientResponse) -> float:
+    """What the answer says, a second if it says nothing that we understand."""
+    exact, seconds = answer.headers.get("X-RateLimit-Retry-After-Ms", ""), answer.headers.get("Retry-After", "")
+    wait_s = int(exact) / 1000 if exact.isdecimal() else float(seconds) if seconds.isdecimal() else 1.0
+    return max(wait_s, 0.05)
 
 
 async def _events(answer: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, dict[str, Any]]]:

@@ -14,7 +14,7 @@ from nexusrag.cli.client import Client, ClientError, client_of
 
 _AT_ONCE = 4
 _POLL_S = 0.2
-_RETRIES = 60
+_LONGEST_POLL_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,31 +44,20 @@ def run(home: Path | None, paths: Sequence[Path], corpus: str, url: str | None, 
 async def send(client: Client, path: Path, corpus: str, document_id: str | None = None) -> Outcome:
     """Upload one file and wait for its end."""
     try:
-        accepted = await _upload(client, path, corpus, document_id or _document_id(path))
+        accepted = await client.upload(corpus, path, document_id or _document_id(path))
+        pause_s = _POLL_S
         while True:
             document = await client.call("GET", accepted["status_url"])
             if document["status"] == "succeeded":
                 return Outcome(path, document["num_chunks"], None)
             if document["status"] == "failed":
                 return Outcome(path, None, document["failure_reason"])
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, _LONGEST_POLL_S)
     except ClientError as error:
         return Outcome(path, None, str(error))
     except OSError as error:  # gone meanwhile, or another's
         return Outcome(path, None, f"It cannot be read: {error.strerror}.")
-
-
-async def _upload(client: Client, path: Path, corpus: str, document_id: str) -> dict[str, str]:
-    for attempt in range(_RETRIES):
-        try:
-            accepted: dict[str, str] = await client.upload(corpus, path, document_id)
-            return accepted
-        except ClientError as error:
-            # The API says when it is full; a folder is patient.
-            if not str(error).startswith(("SERVICE_BUSY", "RATE_LIMITED")) or attempt == _RETRIES - 1:
-                raise
-            await asyncio.sleep(1)
-    raise AssertionError("unreachable")
 
 
 async def _main(console: Console, api: Client, files: Sequence[Path], corpus: str) -> list[Outcome]:

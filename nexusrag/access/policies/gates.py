@@ -11,4 +11,4 @@ UPDATE = gate(Action.POLICIES_MANAGE, Resource.POLICY, audit=EventType.POLICY_UP
 DELETE = gate(Action.POLICIES_MANAGE, Resource.POLICY, audit=EventType.POLICY_DELETED)
 ENABLE = gate(Action.POLICIES_MANAGE, Resource.POLICY, audit=EventType.POLICY_ENABLED)
 DISABLE = gate(Action.POLICIES_MANAGE, Resource.POLICY, audit=EventType.POLICY_DISABLED)
-SIMULATE = gate(Action.POLICIES_SIMULATE, Resource.POLICY, audit=EventType.SIMULATION_RUN, idempotent=False)
+SIMULATE = gate(Action.POLICIES_SIMULATE, Resource.POLICY, audit=EventType.SIMULATION_RUN, idempotent=False, despite_freeze=True)

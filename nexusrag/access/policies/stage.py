@@ -75,11 +75,11 @@ def refuse(call: CallContext, policy_id: str | None) -> None:
 def _request(call: CallContext) -> Callable[[], dict[str, Any]]:
     """Bound to what it needs and not to the call, which a run would keep alive with it."""
     action = call.gate.action.value if call.gate.action else ""
-    return partial(_describe_request, clock.now(), call.request.client, call.request.method, call.request.scope["path"], action)
+    return partial(_describe_request, clock.now(), call.address, call.request.method, call.request.scope["path"], action)
 
 
-def _describe_request(moment: datetime, client: Any, method: str, path: str, action: str) -> dict[str, Any]:
-    return {"time": clock.seconds(moment), "ip": client.host if client else None, "method": method, "path": path, "action": action}
+def _describe_request(moment: datetime, address: str | None, method: str, path: str, action: str) -> dict[str, Any]:
+    return {"time": clock.seconds(moment), "ip": address, "method": method, "path": path, "action": action}
 
 
 def _needed(gate: Gate, method: str) -> bool:

@@ -5,4 +5,4 @@ from nexusrag.kernel.events import EventType
 from nexusrag.web.gate import gate
 
 EXPLAIN = gate(Action.AUTHZ_EXPLAIN, audit=EventType.POLICY_EVALUATED)
-IMPACT = gate(Action.POLICIES_SIMULATE, Resource.POLICY, audit=EventType.IMPACT_RUN, idempotent=False)
+IMPACT = gate(Action.POLICIES_SIMULATE, Resource.POLICY, audit=EventType.IMPACT_RUN, idempotent=False, despite_freeze=True)

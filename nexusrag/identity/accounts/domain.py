@@ -25,6 +25,6 @@ domain = Domain(
     routers=(routes.router, routes.invitations),
     models=(models.AuthSession, models.Invitation),
     loaders={Resource.AUTH_SESSION: repository.load_session, Resource.INVITATION: repository.load_invitation},
-    crons=(Cron(name="sweep accounts", every_s=3600, run=jobs.sweep),),
+    crons=(Cron(name="sweep accounts", every_s=3600, run=jobs.sweep, can_wait=True),),
     opens=(_passwords,),
 )

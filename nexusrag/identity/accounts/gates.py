@@ -8,12 +8,13 @@ from nexusrag.web.gate import gate, public
 _LOGINS = frozenset({Credential.SESSION})
 
 REGISTER = public("who registers has no credential yet; an invitation, where one is needed, stands in the body")
-LOGIN = public("who logs in has no credential yet")
-REFRESH = public("the refresh token in the body is the credential")
+# Whoever lifts a freeze must be able to come in.
+LOGIN = public("who logs in has no credential yet", despite_freeze=True)
+REFRESH = public("the refresh token in the body is the credential", despite_freeze=True)
 ME = gate(Action.ACCOUNT_READ)
 LIST_SESSIONS = gate(Action.ACCOUNT_READ)
 END_SESSION = gate(Action.ACCOUNT_MANAGE, Resource.AUTH_SESSION, audit=EventType.LOGOUT)
-LOGOUT = gate(Action.ACCOUNT_MANAGE, credentials=_LOGINS, audit=EventType.LOGOUT)
+LOGOUT = gate(Action.ACCOUNT_MANAGE, credentials=_LOGINS, audit=EventType.LOGOUT, despite_freeze=True)
 CHANGE_PASSWORD = gate(Action.ACCOUNT_MANAGE, credentials=_LOGINS, audit=EventType.PASSWORD_CHANGED, idempotent=False)
 
 INVITE = gate(Action.INVITATIONS_MANAGE, audit=EventType.INVITATION_CREATED, shown_once="token")

@@ -3,6 +3,7 @@
 from nexusrag.identity.credentials.access_tokens import AccessTokens
 from nexusrag.identity.credentials.cache import CredentialCache
 from nexusrag.identity.credentials.checks import actions_of, checked, of_credential, person, still_good
+from nexusrag.identity.credentials.peek import peek
 from nexusrag.identity.credentials.persons import plan_of, principal_of
 from nexusrag.identity.credentials.repository import end_sessions, find_session, revoke_keys
 from nexusrag.identity.credentials.stage import settle
@@ -19,6 +20,7 @@ __all__ = [
     "end_sessions",
     "find_session",
     "of_credential",
+    "peek",
     "person",
     "plan_of",
     "principal_of",

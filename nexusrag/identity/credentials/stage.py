@@ -1,7 +1,7 @@
 """The authentication stage: from what the request carries to a Principal."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from nexusrag.billing.admission.facade import Strangers
 from nexusrag.identity.credentials import repository
 from nexusrag.identity.credentials.access_tokens import AccessTokens, Claims
 from nexusrag.identity.credentials.cache import CredentialCache
@@ -53,7 +54,11 @@ async def authenticate(call: CallContext) -> None:
     call.heard = cache.generation
     if settings.auth_dev_bypass and await _bypassed(call):
         return
-    presented = _presented(call, _bearer(call, settings.auth_api_key_header))
+    try:
+        presented = _presented(call, _bearer(call, settings.auth_api_key_header))
+    except ApiError:
+        await call.of(Strangers).admit(call)
+        raise
     principal = cache.get(presented.key)
     if principal is None:
         try:
@@ -100,9 +105,13 @@ async def _session_of(claims: Claims, work: Work) -> Any:
 async def _look_up(call: CallContext, cache: CredentialCache, presented: _Presented) -> Principal:
     generation = cache.generation
     database = call.of(Database)
+    strange = presented.hash is not None and cache.last_known(presented.key) is None
+    was_good = strange and await call.of(Strangers).admit(call, presented.key)
     async with database.work(None) as work:
         row = await presented.find(work)
     if row is None:
+        if was_good:
+            await call.of(Strangers).unmasked(presented.key)
         raise _unknown(call)
     subject = row["user_id"] if presented.kind in PERSONAL else ""
     call.claimed = (row["tenant_id"], *actor(presented.kind, row["credential_id"], subject))
@@ -112,20 +121,27 @@ async def _look_up(call: CallContext, cache: CredentialCache, presented: _Presen
             raise ApiError(ErrorCode.AUTH_REVOKED_KEY, "Single sign-on is switched off here; log in by other means.")
     except ApiError as error:
         cache.refused(presented.key)
+        if was_good:
+            await call.of(Strangers).unmasked(presented.key)
         if presented.kind is Credential.API_KEY and error.code is ErrorCode.AUTH_EXPIRED_KEY:
             await _note_expiry(call, database, row)
         raise
     cache.put(presented.key, principal, row["expires_at"], generation)
-    client = call.request.client
+    if strange and not was_good:
+        _later(call.of(Strangers).recognised(call.address, presented.key))
     seen = row["last_used_at"]
     touch = partial(repository.touch, key_hash=presented.hash) if seen is None or clock.now() - seen > _TOUCH_AFTER else None
-    task = asyncio.create_task(_note(database, principal, call.request_id, client.host if client else None, touch))
-    _noting.add(task)
-    task.add_done_callback(_noting.discard)
+    _later(_note(database, principal, call.request_id, call.address, touch))
     return principal
 
 
 _noting: set[asyncio.Task[None]] = set()
+
+
+def _later(noting: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(noting)
+    _noting.add(task)
+    task.add_done_callback(_noting.discard)
 
 
 async def _note(

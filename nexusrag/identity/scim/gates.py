@@ -10,7 +10,7 @@ from nexusrag.kernel.principal import Credential
 from nexusrag.web.gate import Gate, gate
 
 
-def _provision(on: Resource | None = None, *, transaction: bool = True) -> Gate:
+def _provision(on: Resource | None = None, *, transaction: bool = True, despite_freeze: bool = False) -> Gate:
     return gate(
         Action.SCIM_PROVISION,
         on,
@@ -19,10 +19,12 @@ def _provision(on: Resource | None = None, *, transaction: bool = True) -> Gate:
         idempotent=False,
         enveloped=False,
         transaction=transaction,
+        despite_freeze=despite_freeze,
     )
 
 
 PROVISION = _provision()
+ASK = _provision(despite_freeze=True)
 PERSON = _provision(Resource.USER)
 GROUP = _provision(Resource.GROUP)
 DESCRIBE = _provision(transaction=False)

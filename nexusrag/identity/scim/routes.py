@@ -89,7 +89,7 @@ async def delete_user(call: Call, user: Loaded[User]) -> None:
     await people.delete(call, user)
 
 
-@scim.post("/Users/.search", gate=gates.PROVISION, media_type=MEDIA_TYPE)
+@scim.post("/Users/.search", gate=gates.ASK, media_type=MEDIA_TYPE)
 async def search_users(call: Call, body: SearchRequest) -> Response:
     """List people by a query in the body."""
     return answer(await search(call, [USER], body))
@@ -131,13 +131,13 @@ async def delete_group(call: Call, group: Loaded[Group]) -> None:
     await groups.delete(call, group)
 
 
-@scim.post("/Groups/.search", gate=gates.PROVISION, media_type=MEDIA_TYPE)
+@scim.post("/Groups/.search", gate=gates.ASK, media_type=MEDIA_TYPE)
 async def search_groups(call: Call, body: SearchRequest) -> Response:
     """List groups by a query in the body."""
     return answer(await search(call, [GROUP], body))
 
 
-@scim.post("/.search", gate=gates.PROVISION, media_type=MEDIA_TYPE)
+@scim.post("/.search", gate=gates.ASK, media_type=MEDIA_TYPE)
 async def search_all(call: Call, body: SearchRequest) -> Response:
     """List people and groups together by a query in the body."""
     return answer(await search(call, TYPES, body))

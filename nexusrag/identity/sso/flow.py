@@ -32,11 +32,12 @@ class _Client(OAuth2Client):  # type: ignore[misc]  # Authlib has no types
             code_challenge_method="S256",
         )
         self._wire = wire
+        self._provider = provider
 
     async def _fetch_token(self, url: str, body: str, headers: dict[str, str], auth: Any, method: str) -> dict[str, Any]:
         assert self._wire is not None
         url, headers, body = auth.prepare(method, url, headers, body)
-        return await self._wire.post(url, body, headers, "token endpoint")
+        return await self._wire.post(url, body, headers, "token endpoint", whose=self._provider)
 
 
 def authorize_url(provider: IdentityProvider, pending: Pending, state: str) -> str:
@@ -65,7 +66,7 @@ async def told_of(wire: Wire, provider: IdentityProvider, claims: dict[str, Any]
     """
     if provider.userinfo_url is None or access_token is None:
         return claims
-    told = await wire.get(provider.userinfo_url, "userinfo", bearer=access_token)
+    told = await wire.get(provider.userinfo_url, "userinfo", whose=provider, bearer=access_token)
     if told.get("sub") != claims["sub"]:
         raise token_invalid("userinfo is about somebody else")
     kept = _PROTOCOL_CLAIMS | ({"email", "email_verified", "xms_edov"} if "email" in claims else set())
@@ -77,7 +78,7 @@ async def discover(wire: Wire, issuer: str) -> dict[str, str]:
     url = issuer.rstrip("/") + "/.well-known/openid-configuration"
     await wire.demand(url)
     try:
-        described = await wire.get(url, "discovery")
+        described = await wire.get(url, "discovery", whose=None)
     except ApiError as error:
         raise ValueError("its description at /.well-known/openid-configuration cannot be read; give the URLs yourself") from error
     if described.get("issuer") != issuer:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
+from nexusrag.identity.sso.models import IdentityProvider
 from nexusrag.identity.sso.refusals import exchange_failed, token_invalid
 from nexusrag.identity.sso.wire import Wire
 
@@ -38,18 +39,18 @@ class KeySets:
         self._asked_again: OrderedDict[_Place, float] = OrderedDict()
         self._fetching: dict[_Place, asyncio.Task[_KeySet]] = {}
 
-    async def key_for(self, provider_id: str, url: str, header: dict[str, Any]) -> RSAKey | ECKey:
+    async def key_for(self, provider: IdentityProvider, header: dict[str, Any]) -> RSAKey | ECKey:
         """The key with which a token of this header must have been signed.
 
         Raises SSO_ID_TOKEN_INVALID when the provider has no such key or several, SSO_TOKEN_EXCHANGE_FAILED when it cannot be asked.
         """
-        place = (provider_id, url)
+        place = (provider.id, provider.jwks_url)
         held = self._held.get(place)
         if held is None or monotonic() - held.fetched > _KEPT_S:
-            held = await self._fetch(place)
+            held = await self._fetch(place, provider)
         named = _named(held, header.get("kid"))
         if not named and self._may_ask_again(place):
-            named = _named(await self._fetch(place), header.get("kid"))
+            named = _named(await self._fetch(place, provider), header.get("kid"))
         fitting = [key for key in named if _fits(key, header["alg"])]
         if len(fitting) != 1:
             raise token_invalid("several keys fit" if fitting else "no key fits")
@@ -70,10 +71,10 @@ class KeySets:
         _put(self._asked_again, place, now)
         return True
 
-    async def _fetch(self, place: _Place) -> _KeySet:
+    async def _fetch(self, place: _Place, provider: IdentityProvider) -> _KeySet:
         task = self._fetching.get(place)
         if task is None:
-            task = self._fetching[place] = asyncio.create_task(self._load(place[1]), name="jwks")
+            task = self._fetching[place] = asyncio.create_task(self._load(provider), name="jwks")
             task.add_done_callback(lambda done: self._fetched(place, done))
         return await asyncio.shield(task)  # one login that is given up takes nothing from the others
 
@@ -82,8 +83,8 @@ class KeySets:
         if not task.cancelled() and task.exception() is None:
             _put(self._held, place, task.result())
 
-    async def _load(self, url: str) -> _KeySet:
-        keys = (await self._wire.get(url, "keys", limit=_MAX_BYTES)).get("keys")
+    async def _load(self, provider: IdentityProvider) -> _KeySet:
+        keys = (await self._wire.get(provider.jwks_url, "keys", whose=provider, limit=_MAX_BYTES)).get("keys")
         if not isinstance(keys, list) or len(keys) > _MAX_KEYS:
             raise exchange_failed("keys: no key set, or too many keys")
         return _KeySet([key for key in keys if isinstance(key, dict)])

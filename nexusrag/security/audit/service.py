@@ -9,6 +9,7 @@ import structlog
 
 from nexusrag.infra.database import Database, Work
 from nexusrag.infra.logs import redact
+from nexusrag.kernel.actions import Resource
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.events import EventType
 from nexusrag.kernel.principal import Credential, Principal
@@ -25,14 +26,18 @@ _REFUSALS = {
     ErrorCode.AUTH_EXPIRED_KEY: EventType.ACCESS_FAILURE,
     ErrorCode.AUTH_INACTIVE_KEY: EventType.ACCESS_FAILURE,
     ErrorCode.SCIM_UNAUTHORIZED: EventType.ACCESS_FAILURE,
+    ErrorCode.QUOTA_EXCEEDED: EventType.QUOTA_HARD_CAP_BLOCKED,
 }
+# Refusals that one tenant can have any number of, all alike: one a minute is written.
+_MANY = (ErrorCode.QUOTA_EXCEEDED,)
+_WINDOW_S = 60
+_MOST_TOLD = 10_000
 
 
 async def write(call: CallContext, work: Work, event: EventType, metadata: dict[str, Any], *, error: ErrorCode | None = None) -> None:
     """Add `event` about this request to the transaction."""
     principal = call.known_principal
     tenant_id, (kind, actor_id) = (call.tenant_id, _actor(principal)) if principal else _stranger(call)
-    client = call.request.client
     about = call.resource_type or call.gate.on
     await repository.insert(
         work,
@@ -45,11 +50,22 @@ async def write(call: CallContext, work: Work, event: EventType, metadata: dict[
         about.value if about else None,
         call.resource_id,
         call.request_id,
-        client.host if client else None,
+        call.address,
         call.request.headers.get("user-agent", "")[:200],
         metadata=redact(metadata) | {"subject_id": principal.subject_id} if principal else redact(metadata),
         error_code=error.value if error else None,
     )
+
+
+async def write_system(
+    work: Work, event: EventType, metadata: dict[str, Any], *, about: tuple[Resource, str] | None = None, error: ErrorCode | None = None
+) -> None:
+    """Add `event` about what the product did by itself to the transaction, in its tenant's log."""
+    kind, key = about or (None, None)
+    await repository.insert(
+        work, work.tenant_id, "system", None, None, event.value, "failure" if error else "success", kind.value if kind else None, key,
+        None, None, None, metadata=redact(metadata), error_code=error.value if error else None,
+    )  # fmt: skip
 
 
 def actor(kind: Credential, credential_id: str, subject_id: str) -> tuple[str, str]:
@@ -83,14 +99,19 @@ async def denied(call: CallContext, error: BaseException) -> None:
     """A refusal, in a transaction of its own. Failing to write it never changes the answer."""
     if not isinstance(error, ApiError) or (event := _REFUSALS.get(error.code)) is None:
         return
-    about = {"path": call.request.url.path[:200], "method": call.request.method}
+    about: dict[str, Any] = {"path": call.request.url.path[:200], "method": call.request.method}
     if call.denied_by is not None:
         event, about = EventType.POLICY_DENIED, {**about, "policy_id": call.denied_by}
     event = call.refused_as or event
     principal = call.known_principal
     tenant_id = call.tenant_id if principal else call.claimed[0] if call.claimed else None
-    if principal is None and not call.resources.get(FailureSampler).admit(tenant_id):
+    sampler = call.resources.get(FailureSampler)
+    if principal is None and not sampler.admit(tenant_id):
         return
+    if error.code in _MANY:
+        if not sampler.is_news(tenant_id, error.code):
+            return
+        about |= error.details or {}
     try:
         async with call.of(Database).work(tenant_id) as work:
             await write(call, work, event, about, error=error.code)
@@ -118,6 +139,7 @@ class FailureSampler:
         self._per_second = per_second
         self._second = 0
         self._counts: Counter[str | None] = Counter()
+        self._told: dict[tuple[str | None, ErrorCode], float] = {}
 
     def admit(self, tenant_id: str | None) -> bool:
         second = int(monotonic())
@@ -126,3 +148,13 @@ class FailureSampler:
             self._counts.clear()
         self._counts[tenant_id] += 1
         return self._counts[tenant_id] <= self._per_second
+
+    def is_news(self, tenant_id: str | None, code: ErrorCode) -> bool:
+        """Whether this process has let through no such refusal of the tenant's within the last minute."""
+        now = monotonic()
+        if self._told.get((tenant_id, code), 0) > now:
+            return False
+        if len(self._told) > _MOST_TOLD:
+            self._told = {key: until for key, until in self._told.items() if until > now}
+        self._told[tenant_id, code] = now + _WINDOW_S
+        return True

@@ -69,7 +69,7 @@ def hashes_of(call: CallContext, token: str) -> list[bytes]:
 
 def address_of(call: CallContext) -> str:
     """The network address that the request comes from."""
-    return call.request.client.host if call.request.client else ""
+    return call.address or ""
 
 
 def _life(call: CallContext) -> timedelta:

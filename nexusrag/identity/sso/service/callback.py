@@ -96,7 +96,7 @@ async def _vouched_for(call: CallContext, found: OpenProvider, begun: Pending, a
         raise exchange_failed("client_secret_ref leads to no secret")
     tokens = await flow.exchange(wire, provider, secret, begun, answer.code)
     compact = id_tokens.opened(tokens["id_token"])
-    key = await call.of(KeySets).key_for(provider.id, provider.jwks_url, compact.headers())
+    key = await call.of(KeySets).key_for(provider, compact.headers())
     if clock.now().timestamp() > begun.nonce_until:
         raise token_invalid("the nonce is over")
     access_token = tokens["access_token"] if isinstance(tokens.get("access_token"), str) else None
@@ -134,7 +134,7 @@ async def _session(call: CallContext, work: Work, found: OpenProvider, user_id: 
         created_at=now,
         expires_at=now + timedelta(hours=settings.identity.sso_session_ttl_hours),
         user_agent=request.headers.get("user-agent", "")[:200] or None,
-        ip_address=request.client.host if request.client else None,
+        ip_address=call.address,
     )
     work.session.add(session)
     await work.flush()
