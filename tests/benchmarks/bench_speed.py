@@ -53,6 +53,7 @@ def env(servers: Servers) -> dict[str, str]:
         "RUN_MAX_CONCURRENCY": "256",
         "INGEST_EXECUTION_MODE": "inline",
         "LOG_LEVEL": "ERROR",
+        "RATE_LIMIT_ENABLED": "false",  # what they cost is measured in bench_admission
     }
 
 

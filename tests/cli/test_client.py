@@ -72,3 +72,50 @@ async def test_a_file_that_cannot_be_read_does_not_stop_the_others(tmp_path: Pat
     async with Client("http://127.0.0.1:9", "k") as client:
         outcome = await send(client, tmp_path / "gone.txt", "c1")
     assert (outcome.chunks, outcome.reason) == (None, "It cannot be read: No such file or directory.")
+
+
+@pytest.fixture
+async def busy() -> AsyncIterator[tuple[str, list[str]]]:
+    """An API that says "later" to the first two requests of each path, and what it was asked for."""
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(f"{request.path} {len(await request.read())}")
+        if request.path == "/v1/never":
+            return web.json_response({"error": {"code": "RATE_LIMITED", "message": "No"}}, status=429, headers={"Retry-After": "4000"})
+        if request.path == "/v1/refused":
+            return web.json_response({"error": {"code": "QUOTA_EXCEEDED", "message": "No"}}, status=402)
+        if sum(path.split()[0] == request.path for path in asked) <= 2:
+            headers = {"Retry-After": "1", "X-RateLimit-Retry-After-Ms": "60"}
+            return web.json_response({"error": {"code": "RATE_LIMITED", "message": "Later"}}, status=429, headers=headers)
+        if request.path == "/v1/run":
+            return web.Response(text='data: {"type": "done", "data": {}}\n\n', content_type="text/event-stream")
+        return web.json_response({"data": {"id": "d1"}})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(app, host="127.0.0.1") as server:
+        yield str(server.make_url("")).rstrip("/"), asked
+
+
+async def test_an_api_that_says_later_is_asked_later(busy: tuple[str, list[str]], tmp_path: Path) -> None:
+    url, asked = busy
+    file = tmp_path / "a.txt"
+    file.write_text("words " * 100)
+    async with Client(url, "k") as client:
+        assert await client.call("GET", "/v1/corpora") == {"id": "d1"}
+        assert await client.upload("c1", file, "d1") == {"id": "d1"}
+        async with client.events({"message": "What?"}) as events:
+            assert [kind async for kind, _ in events] == ["done"]
+    uploads = [int(line.split()[1]) for line in asked if line.startswith("/v1/documents")]
+    assert len(uploads) == 3 and min(uploads) == max(uploads) > 600  # the whole file each time
+
+
+async def test_what_will_not_change_is_told_at_once(busy: tuple[str, list[str]]) -> None:
+    url, asked = busy
+    async with Client(url, "k") as client:
+        with pytest.raises(ClientError, match="QUOTA_EXCEEDED"):
+            await client.call("GET", "/v1/refused")
+        with pytest.raises(ClientError, match="RATE_LIMITED"):  # an hour is too long to sit there
+            await client.call("GET", "/v1/never")
+    assert len(asked) == 2

@@ -93,8 +93,11 @@ NO_IDS = frozenset({
     "current_password", "new_password", "email", "tenant_name", "invitation_token", "refresh_token", "issuer", "client_id",
     "client_secret_ref", "auth_url", "token_url", "jwks_url", "userinfo_url", "scopes_json[]", "role_mapping_json.groups.*",
     "role_mapping_json.claim", "role_mapping_json.mapping.*", "return_to", "response_mode", "code", "state", "iss", "error",
+    "kill_switches.*", "canary_percentages.*", "integration", "task", "actor_type", "event_type",
     "idempotency_key", "Idempotency-Key", "attributes", "excludedAttributes", "attributes[]", "excludedAttributes[]", "schemas[]",
-    "sortBy", "sortOrder", "startIndex", "count", "urn",
+    "version", "provider", "component", "model", "rate_value_usd", "warn_ratio", "hard_cap_mode", "monthly_budget_usd",
+    "current_month_override_usd", "year_month", "at", "period_start", "period_end", "start",
+    "override_json.*", "effective_from", "sortBy", "sortOrder", "startIndex", "count", "urn",
 })  # fmt: skip
 _NOTHING = "a supposed request: nothing is looked up"
 _SCIM = {"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"]}
@@ -104,9 +107,64 @@ _GRANTS = [
     {"principal_type": kind, "principal_id": f"{{{thing}}}", "permission": "read"}
     for kind, thing in (("user", "user"), ("api_key", "key"), ("group", "group"), ("role", "role"))
 ]
+_KEYED = {"Idempotency-Key": "{fresh}"}
 _PROVIDER = {"name": "P", "issuer": "https://idp.example", "client_id": "c", "client_secret_ref": "file:probed", "type": "oidc"}
 
+_SLA_POLICY = {"name": "P", "tier": "pro", "config_json": {"objectives": {"availability_min_pct": 99.0}}}
+_PROFILE = {
+    "name": "P", "scope": "tenant", "min_replicas": 1, "max_replicas": 2, "target_p95_ms": 100, "target_queue_depth": 0,
+    "cooldown_seconds": 0, "step_up": 1, "step_down": 1,
+}  # fmt: skip
+
+_PRICE = {
+    "version": "v", "provider": "{fresh}", "component": "llm", "rate_type": "per_1k_tokens", "rate_value_usd": 1,
+    "effective_from": "2026-01-01T00:00:00Z",
+}  # fmt: skip
+_MAY = {"period_start": "2025-05-01", "period_end": "2025-06-01"}
+
 ROUTES: dict[str, Sent] = {
+    "GET /v1/admin/costs/budget": sent(),
+    "PATCH /v1/admin/costs/budget": sent({"monthly_budget_usd": 1000}),
+    "GET /v1/admin/costs/pricing/catalog": sent(),
+    "POST /v1/admin/costs/pricing/catalog": sent(_PRICE),
+    "PATCH /v1/admin/costs/pricing/catalog/{price_id}": sent({"active": False}),
+    "GET /v1/admin/costs/pricing/in-force": sent(query={"component": "llm", "provider": "internal"}),
+    "GET /v1/admin/costs/spend/summary": sent(),
+    "GET /v1/admin/costs/spend/timeseries": sent(),
+    "GET /v1/admin/costs/spend/breakdown": sent(),
+    "POST /v1/admin/costs/chargeback/generate": sent(query=_MAY),
+    "GET /v1/admin/costs/chargeback/reports": sent(),
+    "GET /v1/admin/costs/chargeback/reports/{report_id}": sent(),
+    "GET /v1/admin/costs/chargeback/reports/{report_id}.csv": sent(),
+    "GET /v1/self-serve/costs/budget": sent(),
+    "GET /v1/self-serve/costs/spend/summary": sent(),
+    "GET /v1/self-serve/costs/spend/timeseries": sent(),
+    "GET /v1/self-serve/costs/spend/breakdown": sent(),
+    "GET /v1/self-serve/costs/chargeback/latest": sent(),
+    "GET /v1/ops/slo": sent(),
+    "GET /v1/admin/sla/policies": sent(),
+    "POST /v1/admin/sla/policies": sent(_SLA_POLICY),
+    "PATCH /v1/admin/sla/policies/{policy_id}": sent({"name": "Taken over"}, path={"policy_id": "{sla_policy}"}),
+    "POST /v1/admin/sla/policies/{policy_id}/enable": sent(path={"policy_id": "{sla_policy}"}),
+    "POST /v1/admin/sla/policies/{policy_id}/disable": sent(path={"policy_id": "{sla_policy}"}),
+    "GET /v1/admin/sla/assignments/{tenant_id}": sent(),
+    "PATCH /v1/admin/sla/assignments/{tenant_id}": sent({"policy_id": "{sla_policy}"}),
+    "GET /v1/admin/sla/measurements": sent(query={"tenant_id": "{tenant}"}),
+    "GET /v1/admin/sla/incidents": sent(),
+    "POST /v1/admin/sla/incidents/{incident_id}/resolve": sent(path={"incident_id": "{sla_incident}"}),
+    "GET /v1/admin/sla/autoscaling/profiles": sent(),
+    "POST /v1/admin/sla/autoscaling/profiles": sent({**_PROFILE, "tenant_id": "{tenant}"}),
+    "PATCH /v1/admin/sla/autoscaling/profiles/{profile_id}": sent(
+        {"name": "Taken over", "tenant_id": "{tenant}"}, path={"profile_id": "{autoscaling_profile}"}
+    ),
+    "POST /v1/admin/sla/autoscaling/evaluate": sent({"profile_id": "{autoscaling_profile}", "route_class": "run", "current_replicas": 1}),
+    "POST /v1/admin/sla/autoscaling/apply": sent(
+        {"profile_id": "{autoscaling_profile}", "route_class": "run", "current_replicas": 1},
+        blind={"body:profile_id": "operators carry out the profiles of their own tenant"},
+    ),
+    "GET /v1/admin/sla/autoscaling/actions": sent(
+        query={"profile_id": "{autoscaling_profile}"}, blind={"query:profile_id": "a profile that did nothing yet"}
+    ),
     "GET /v1/admin/authz/actions": sent(),
     "GET /v1/admin/authz/roles": sent(),
     "POST /v1/admin/authz/roles": sent({"id": "{role}", "name": "R", "actions": ["corpora.read"]}, taken=("body:id",)),
@@ -138,6 +196,11 @@ ROUTES: dict[str, Sent] = {
     "PATCH /v1/admin/plans/{tenant_id}": sent({"plan_id": "enterprise"}),
     "PATCH /v1/admin/plans/{tenant_id}/overrides": sent({"feature_key": "feature.tts", "enabled": True}),
     "GET /v1/self-serve/plan": sent(),
+    "GET /v1/admin/quotas/{tenant_id}": sent(),
+    "PATCH /v1/admin/quotas/{tenant_id}": sent({"daily_requests_limit": 100_000}),
+    "GET /v1/admin/usage/{tenant_id}": sent(query={"period": "day", "start": "2026-03-31"}),
+    "GET /v1/self-serve/usage/summary": sent(),
+    "GET /v1/self-serve/usage/timeseries": sent(),
     "POST /v1/self-serve/plan/upgrade-request": sent({"target_plan": "enterprise"}),
     "GET /v1/admin/identity/users": sent(query={"cursor": "{cursor?}"}),
     "PATCH /v1/admin/identity/users/{user_id}/role": sent({"custom_role": "{role}"}),
@@ -243,6 +306,21 @@ ROUTES: dict[str, Sent] = {
     "GET /v1/ui/bootstrap": sent(),
     "GET /v1/ui/documents": sent(query={"corpus_id": "{corpus}", "q": "{document}", "cursor": "{cursor?}"}),
     "POST /v1/ui/actions/reindex-document": sent({"document_id": "{document}"}),
+    "GET /v1/ui/activity": sent(query={"cursor": "{cursor?}"}),
+    "GET /v1/ui/dashboard/summary": sent(),
+    "GET /v1/admin/rollouts/killswitches": sent(query={"tenant_id": "{tenant}"}),
+    "PATCH /v1/admin/rollouts/killswitches": sent({"kill_switches": {"kill.notifications": False}}),
+    "GET /v1/admin/rollouts/canary": sent(query={"tenant_id": "{tenant}"}),
+    "PATCH /v1/admin/rollouts/canary": sent({"canary_percentages": {"rollout.tts": 100}}),
+    "POST /v1/admin/ops/actions/disable-tts": sent(query={"tenant_id": "{tenant}"}, headers=_KEYED),
+    "POST /v1/admin/ops/actions/enable-shed": sent(query={"tenant_id": "{tenant}"}, headers=_KEYED),
+    "POST /v1/admin/ops/actions/freeze-writes": sent({"freeze": False}, headers=_KEYED),
+    "GET /v1/admin/slots": sent(),
+    "POST /v1/admin/slots/reset": sent(),
+    "POST /v1/admin/ops/actions/reset-breaker": sent(query={"integration": "llm.openai", "tenant_id": "{tenant}"}, headers=_KEYED),
+    "POST /v1/admin/maintenance/run": sent(query={"task": "prune_idempotency"}),
+    "GET /v1/admin/retention/status": sent(),
+    "POST /v1/self-serve/billing/webhook-test": sent(),
     "GET /v1/health": sent(),
     "GET /v1/healthz": sent(),
     "GET /v1/metrics": sent(),

@@ -116,6 +116,20 @@ async def _scim_token(stock: Stock) -> str:
     return await stock.insert("scim_tokens", "scim", id=minted.id, prefix=minted.prefix, hash=_hash(stock, minted.secret))
 
 
+async def _price(stock: Stock) -> str:
+    return await stock.insert(
+        "prices", "price", version=CANARY, provider=new_id("p"), component="llm", rate_type="per_mb", rate_value_usd=1,
+        effective_from=_later(), active=True,
+    )  # fmt: skip
+
+
+async def _report(stock: Stock) -> str:
+    return await stock.insert(
+        "chargeback_reports", "cbr", period_start=datetime(2025, 5, 1, tzinfo=UTC), period_end=datetime(2025, 6, 1, tzinfo=UTC),
+        currency="USD", total_usd=0, breakdown_json=f'{{"lines": [], "total_usd_exact": "0", "note": "{CANARY}"}}',
+    )  # fmt: skip
+
+
 def _hash(stock: Stock, secret: str) -> bytes:
     return keyed_hash(secret, stock.api.servers.settings.auth.auth_key_pepper.get_secret_value())
 
@@ -131,6 +145,8 @@ def _grant(kind: str) -> Maker:
 
     return make
 
+
+SLA_CONFIG = '{"objectives": {"availability_min_pct": 99}}'
 
 # In an order in which each can be made of those before it.
 KINDS: dict[str, Maker] = {
@@ -157,6 +173,25 @@ KINDS: dict[str, Maker] = {
     ),
     "provider": _provider,
     "scim_token": _scim_token,
+    "price": _price,
+    "report": _report,
+    "sla_policy": lambda stock: stock.insert("sla_policies", "sla", name=CANARY, tier="pro", config=SLA_CONFIG),
+    "sla_incident": lambda stock: stock.insert(
+        "sla_incidents", "inc", policy_id=CANARY, policy_version=1, route_class=new_id("c"), window_end=_later()
+    ),
+    "autoscaling_profile": lambda stock: stock.insert(
+        "autoscaling_profiles",
+        "asp",
+        name=CANARY,
+        scope="tenant",
+        min_replicas=1,
+        max_replicas=2,
+        target_p95_ms=1,
+        target_queue_depth=1,
+        cooldown_seconds=0,
+        step_up=1,
+        step_down=1,
+    ),
 }
 _BELONGING = {"group": ("member",), "document": ("document_grant",), "corpus": ("corpus_grant",)}
 # What a colleague of the owner may not know of either. All else is the tenant's own.
@@ -167,6 +202,7 @@ MADE_UP = {
         ("corpus", "corpus"), ("document", "doc"), ("run", "run"), ("session", "s"), ("user", "usr"), ("key", "key"), ("group", "grp"),
         ("role", "r"), ("role_change", "rch"), ("policy", "pol"), ("document_grant", "perm"), ("corpus_grant", "perm"),
         ("auth_session", "ses"), ("invitation", "inv"), ("provider", "idp"), ("scim_token", "scim"),
+        ("price", "price"), ("report", "cbr"), ("sla_policy", "sla"), ("sla_incident", "inc"), ("autoscaling_profile", "asp"),
     )},
 }  # fmt: skip
 MADE_UP["member"] = MADE_UP["user"]

@@ -51,7 +51,9 @@ async def test_a_key_with_a_known_id_is_looked_for_like_one_that_never_was(serve
             asked.clear()
             forged = mint("api", key_id).secret
             answer = await api.anonymous().get("/v1/corpora", headers={"Authorization": f"Bearer {forged}", "X-Request-Id": "same"})
-            told.append((error_of(answer), answer.content, sorted(answer.headers), tuple(asked)))
+            # A process does other things beside its requests.
+            statements = tuple(query for query in asked if "auth_" in query or "audit_events" in query)
+            told.append((error_of(answer), answer.content, sorted(answer.headers), statements))
         assert told == told[:1] * 4
         assert told[0][0] == REFUSED
         assert "select * from auth_key($1)" in told[0][3]

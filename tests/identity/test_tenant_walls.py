@@ -61,7 +61,7 @@ async def test_every_tenants_table_is_walled_for_reading_and_writing(api: Api) -
         # The platform's policies bind every tenant, which reads them and cannot write them.
         shared = [policy for policy in own if policy["policyname"] == "of_platform"]
         assert [(policy["tablename"], policy["cmd"], policy["qual"]) for policy in shared] == (
-            [("policies", "SELECT", "(tenant_id IS NULL)")] if name == "policies" else []
+            [(name, "SELECT", "(tenant_id IS NULL)")] if name in ("policies", "sla_policies") else []
         )
         own = [policy for policy in own if policy not in shared]
         assert len(own) == 1, name
@@ -168,6 +168,28 @@ _PEOPLE = (
     "insert into tenant_plans (tenant_id, plan_id, assigned_by) values ($1, 'enterprise', concat($2::text, $3::text))",
     "insert into feature_overrides (tenant_id, feature_key, updated_by) values ($1, 'feature.tts', concat($2::text, $3::text))",
     "insert into plan_upgrade_requests (tenant_id, target_plan, reason) values ($1, 'pro', concat($2::text, $3::text))",
+    "insert into quota_limits (tenant_id, updated_by) values ($1, concat($2::text, $3::text))",
+    "insert into usage_periods (tenant_id, period, starts_on, units) "
+    "values ($1, 'day', date '2001-01-01', length(concat($2::text, $3::text))) on conflict do nothing",
+    "insert into ledger (tenant_id, subject, route_class, state, day, user_id) values ($1, $3, 'run', 'settled', date '2001-01-01', $2)",
+    "insert into ledger_lines (tenant_id, subject, day, route_class, component, provider, rate_type, quantity, usd, estimated) "
+    "values ($1, $3, date '2001-01-01', 'run', 'llm', $2, 'per_1k_tokens', 1, 0, false)",
+    "insert into prices (tenant_id, id, version, provider, component, rate_type, rate_value_usd, effective_from, active) "
+    "values ($1, $3, 'v', $2, 'llm', 'per_mb', 1, now(), true)",
+    "insert into budgets (tenant_id, updated_by) values ($1, concat($2::text, $3::text))",
+    "insert into chargeback_reports (tenant_id, id, period_start, period_end, currency, total_usd, breakdown_json, generated_by) "
+    "values ($1, $3, now(), now() + interval '1 day', 'USD', 0, '{}', $2)",
+    "insert into sla_policies (tenant_id, id, name, tier, config) values ($1, $3, $2, 'pro', '{}')",
+    "insert into sla_assignments (tenant_id, policy_id, updated_by) values ($1, $3, $2)",
+    "insert into sla_measurements (tenant_id, route_class, window_start, process, count, failures, sketch, first_event) "
+    "values ($1, $2, now(), $3, 1, 0, '', '') on conflict do nothing",
+    "insert into sla_states (tenant_id, route_class, policy_id, policy_version, status, decision, window_end) "
+    "values ($1, $2, $3, 1, 'healthy', 'allow', now())",
+    "insert into sla_incidents (tenant_id, id, policy_id, policy_version, route_class, window_end) values ($1, $3, $2, 1, 'run', now())",
+    "insert into autoscaling_profiles (tenant_id, id, name, scope, min_replicas, max_replicas, target_p95_ms, target_queue_depth, "
+    "cooldown_seconds, step_up, step_down, enabled) values ($1, $3, $2, 'tenant', 1, 1, 1, 1, 1, 1, 1, false)",
+    "insert into autoscaling_actions (tenant_id, id, profile_id, route_class, action, reason, current_replicas, recommended_replicas, "
+    "status, executor, signals, created_by) values ($1, $3, $3, 'run', 'hold', '', 1, 1, 'recommended', 'noop', '{}', $2)",
 )
 
 

@@ -19,6 +19,7 @@ from nexusrag.infra.resources import Resources
 from nexusrag.kernel.actions import Action, Permission, Resource, Role
 from nexusrag.kernel.errors import ApiError
 from nexusrag.kernel.principal import Credential, Principal, of_role
+from nexusrag.kernel.traffic import RouteClass
 from nexusrag.knowledge import visibility
 from nexusrag.knowledge.documents import gates, repository
 from nexusrag.knowledge.documents.models import Document
@@ -93,7 +94,7 @@ class Asking:
 
     def call(self, caller: Caller, demanded: Gate) -> CallContext:
         scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "client": None}
-        call = CallContext(Request(scope), demanded, "proof", self.product.resources, self.product.app.state.loaders)
+        call = CallContext(Request(scope), demanded, "proof", self.product.resources, self.product.app.state.loaders, RouteClass.READ)
         call.principal, call.caller, call._work = caller.principal, caller, self.work
         return call
 

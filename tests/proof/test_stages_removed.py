@@ -5,14 +5,21 @@ from typing import Any
 
 import pytest
 
+from nexusrag.billing.admission.facade import Strangers
+from nexusrag.flags.switches.facade import current
 from nexusrag.infra.bulkheads import Bulkheads
 from nexusrag.kernel.features import Feature
 from nexusrag.kernel.ids import new_id
+from nexusrag.kernel.switches import Switch
 from nexusrag.pipeline import PIPELINE
 from tests.access.test_policies import PATH, policy
+from tests.billing.costs.support import line, set_budget, spend
+from tests.operations.sla.measured import under
+from tests.operations.sla.test_enforcement import standing
 from tests.support.api import Api, Person
 from tests.support.behind import rows
 from tests.support.pipelines import without_stage
+from tests.support.soon import soon
 
 Asked = Callable[[], Awaitable[Any]]
 Made = Callable[[Api], Awaitable[Asked]]
@@ -31,6 +38,20 @@ async def nobody_asks(api: Api) -> Asked:
 async def a_foreign_tenant_is_named(api: Api) -> Asked:
     person, other = await api.person(), await api.person()
     return lambda: person.get("/v1/corpora", params={"tenant_id": other.tenant})
+
+
+async def it_is_switched_off(api: Api) -> Asked:
+    person = await api.person()
+    corpus = await person.corpus()
+    await rows(api, "insert into flags (key, scope, forced, value, set_by, expires_at) values ('kill.ingest', $1, true, 'true', 'x', "
+               "now() + interval '1 hour')", person.tenant)  # fmt: skip
+    await rows(api, "select pg_notify('nexusrag_changes', 'flags *')")
+
+    async def is_heard() -> bool:
+        return (await current(api.resources)).is_on(Switch.INGEST, person.tenant)
+
+    await soon(is_heard, True)
+    return lambda: person.post("/v1/documents/text", json={"corpus_id": corpus, "text": "Words."})
 
 
 async def a_reader_writes(api: Api) -> Asked:
@@ -91,7 +112,7 @@ async def all_places_are_taken(api: Api) -> Asked:
 
     async def run() -> Any:
         bulkhead = api.resources.get(Bulkheads)["run"]
-        slots = [bulkhead.acquire() for _ in range(bulkhead.limit - bulkhead.taken)]
+        slots = [bulkhead.acquire(f"t-{place}") for place in range(bulkhead.limit - bulkhead.taken)]
         try:
             return await person.post("/v1/run", json=body | {"session_id": new_id("s")})
         finally:
@@ -101,14 +122,77 @@ async def all_places_are_taken(api: Api) -> Asked:
     return run
 
 
+async def an_address_floods(api: Api) -> Asked:
+    strangers, client = api.resources.get(Strangers), api.anonymous()
+
+    async def ask() -> Any:
+        usual = strangers._on, strangers._rate
+        strangers._on, strangers._rate = True, (0.01, 1)
+        try:
+            await client.get("/v1/openapi.json")
+            return await client.get("/v1/openapi.json")
+        finally:
+            strangers._on, strangers._rate = usual
+
+    return ask
+
+
+async def nothing_is_left(api: Api) -> Asked:
+    person = await api.person()
+    await rows(api, "insert into quota_limits (tenant_id, daily_requests_limit, hard_cap_enabled) values ($1, 0, true)", person.tenant)
+    return lambda: person.get("/v1/corpora")
+
+
+async def its_budget_is_spent(api: Api) -> Asked:
+    admin = await api.person()
+    corpus = await admin.corpus()
+    await set_budget(admin, monthly_budget_usd=1, enforce_hard_cap=True, hard_cap_mode="block")
+    await spend(api, admin, line("1"))
+    return lambda: admin.post(f"/v1/corpora/{corpus}/search", json={"query": "what?"})
+
+
+async def it_is_shed(api: Api) -> Asked:
+    admin = await under(api, objectives={"p95_ms_max": {"read": 1000}})
+    reader = await api.person("reader", admin.tenant)
+    await standing(api, admin, "breached", "shed", "read")
+    return lambda: reader.get("/v1/corpora")
+
+
+class _Decided:
+    """An answer by what its policy decided about it."""
+
+    is_error = True
+
+    def __init__(self, answer: Any) -> None:
+        self.status_code = answer.status_code
+        self._decision = answer.headers.get("X-SLA-Decision", "")
+
+    def json(self) -> Any:
+        return {"error": {"code": self._decision}}
+
+
+async def its_policy_warns(api: Api) -> Asked:
+    admin = await under(api, objectives={"p95_ms_max": {"read": 1000}})
+    await standing(api, admin, "warning", "warn", "read")
+
+    async def ask() -> Any:
+        return _Decided(await admin.get("/v1/corpora"))
+
+    return ask
+
+
 async def _write(person: Person, written: dict[str, Any]) -> None:
     assert (await person.post(PATH, json=written)).status_code == 201
 
 
 # Each stage, a request that it decides, and what the request gets.
 STAGES: dict[str, tuple[Made, tuple[int, str]]] = {
+    "address": (an_address_floods, (429, "RATE_LIMITED")),
     "authenticate": (nobody_asks, (401, "AUTH_UNAUTHORIZED")),
     "tenant boundary": (a_foreign_tenant_is_named, (404, "NOT_FOUND")),
+    "service level": (it_is_shed, (503, "SLA_SHED_LOAD")),
+    "switches": (it_is_switched_off, (503, "FEATURE_TEMPORARILY_DISABLED")),
+    "rate limit": (nothing_is_left, (402, "QUOTA_EXCEEDED")),
     "role": (a_reader_writes, (403, "AUTH_FORBIDDEN")),
     "entitlement": (the_plan_lacks_it, (403, "FEATURE_NOT_ENABLED")),
     "policies": (a_policy_denies_the_kind, (403, "AUTHZ_DENIED")),
@@ -118,6 +202,9 @@ STAGES: dict[str, tuple[Made, tuple[int, str]]] = {
     "policies of the resource": (a_policy_denies_the_resource, (403, "AUTHZ_DENIED")),
     "idempotency": (it_is_sent_again, (201, "")),
     "bulkhead": (all_places_are_taken, (503, "SERVICE_BUSY")),
+    "quota": (nothing_is_left, (402, "QUOTA_EXCEEDED")),
+    "cost": (its_budget_is_spent, (402, "COST_BUDGET_EXCEEDED")),
+    "mitigation": (its_policy_warns, (200, "warn")),
 }
 
 

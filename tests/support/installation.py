@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from nexusrag.app import create_app
 from nexusrag.domains import DOMAINS
 from nexusrag.embedded.environment import EmbeddedEnvironment, prepare
+from nexusrag.flags.switches.facade import Switches
 from nexusrag.infra.jobs import Handlers
 from nexusrag.infra.migrate import migrate
 from nexusrag.infra.resources import Resources
@@ -23,6 +24,7 @@ from nexusrag.infra.urls import connect_arguments
 from nexusrag.process import open_process
 from nexusrag.settings import Settings, load
 from nexusrag.web.server import Server
+from nexusrag.worker import crons_of
 
 # Small and fast, but real in every part that a test can break.
 ENV = {
@@ -37,6 +39,9 @@ ENV = {
     "OUTBOUND_ALLOWED_NETWORKS": "127.0.0.0/8",
     "LOG_LEVEL": "ERROR",
     "DEFAULT_PLAN": "enterprise",
+    # Whoever runs tests beside other work has a busy machine, which is none of the tests' business.
+    "OVERLOAD_PROTECTION_ENABLED": "false",
+    "RATE_LIMIT_ENABLED": "false",  # its own tests switch it on
 }
 
 
@@ -110,7 +115,8 @@ async def working(settings: Settings, *, lease_renewal: bool = True) -> AsyncIte
             resources.get(Handlers).all(),
             concurrency=settings.ingestion.ingest_max_concurrency,
             heartbeat_s=1,
-            crons={cron.name: (cron.every_s, cron.run) for domain in DOMAINS for cron in domain.crons},
+            crons=crons_of(DOMAINS),
+            kinds=resources.get(Switches).kinds,
         )
         stop = asyncio.Event()
         task = asyncio.create_task(runner.run(stop))

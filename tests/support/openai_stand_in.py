@@ -31,8 +31,12 @@ class OpenAIStandIn:
         self.open = 0
         self.cancelled = 0
         self.dimensions = 8
+        self.chat: Behaviour | None = None  # what answers a chat when no behaviour is left
         self.packs = True  # whether it knows the base64 form of vectors
         self.url = ""
+        # Tokens read and written of each call that named itself, and those that are not over.
+        self.invoices: dict[str, tuple[int, int]] = {}
+        self.invoicing: set[str] = set()
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -40,6 +44,7 @@ class OpenAIStandIn:
         app.router.add_post("/v1/chat/completions", self._serve(self._chat))
         app.router.add_post("/v1/embeddings", self._serve(self._embeddings))
         app.router.add_post("/v1/audio/speech", self._serve(self._speech))
+        app.router.add_get("/v1/usage/{call_id}", self._usage)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -68,8 +73,41 @@ class OpenAIStandIn:
 
         return handle
 
+    async def _usage(self, request: web.Request) -> web.StreamResponse:
+        call_id = request.match_info["call_id"]
+        if call_id in self.invoicing or call_id not in self.invoices:
+            return web.json_response({"error": {"message": "unknown"}}, status=404)
+        read, wrote = self.invoices[call_id]
+        return web.json_response({"usage": {"prompt_tokens": read, "completion_tokens": wrote}})
+
+    def metered(self, tokens: int, *, pause: float = 0.0, cut: bool = False, with_usage: bool = True) -> Behaviour:
+        """A stream of so many tokens, each of which is on the caller's invoice once it was sent; cut off after them, or ended properly."""
+
+        async def answer(request: web.Request, body: Any) -> web.StreamResponse:
+            call_id = request.headers.get("X-Client-Request-Id", "")
+            read = sum(len(message["content"].split()) for message in body["messages"])
+            self.invoicing.add(call_id)
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            try:
+                await response.prepare(request)
+                for number in range(tokens):
+                    self.invoices[call_id] = (read, number + 1)
+                    await response.write(delta(f"word{number} "))
+                    await asyncio.sleep(pause)
+                if cut and request.transport is not None:
+                    request.transport.abort()
+                    return response
+                await response.write(FINISH + (usage(read, tokens) if with_usage else b"") + DONE)
+                await response.write_eof()
+                return response
+            finally:
+                self.invoicing.discard(call_id)
+
+        return answer
+
     async def _chat(self, request: web.Request, body: Any) -> web.StreamResponse:
-        return await (talk() if body.get("stream") else whole("".join(WORDS)))(request, body)
+        usual = talk() if body.get("stream") else whole("".join(WORDS))
+        return await (self.chat or usual)(request, body)
 
     async def _embeddings(self, request: web.Request, body: Any) -> web.StreamResponse:
         vectors = [embedding(text, self.dimensions) for text in body["input"]]

@@ -1,4 +1,4 @@
-"""A served application with one stage of its pipeline left out."""
+"""A served application with one stage of its pipeline left out, or one more."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +18,17 @@ def without_stage(app: FastAPI, name: str) -> Iterator[None]:
     if len(kept.before) + len(kept.within) != len(whole.before) + len(whole.within) - 1:
         raise ValueError(f"there is no stage {name!r}")
     _pass(app, kept)
+    try:
+        yield
+    finally:
+        _pass(app, whole)
+
+
+@contextmanager
+def with_stage(app: FastAPI, stage: Stage) -> Iterator[None]:
+    """Every route that needs it passes this stage last."""
+    whole: Pipeline = app.state.pipeline
+    _pass(app, replace(whole, within=(*whole.within, stage)))
     try:
         yield
     finally:
