@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALLED := $(VENV)/installed
 INSTALLED_DEV := $(VENV)/installed-dev
 
-.PHONY: help install install-dev up demo test check lint format bench proof mutation migrate seed env-example lock clean
+.PHONY: help install install-dev up demo test check lint format bench proof chaos mutation migrate seed env-example lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -63,6 +63,9 @@ bench: $(INSTALLED_DEV) ## quality and speed, with the figures to compare with
 
 proof: $(INSTALLED_DEV) ## product against reference in new worlds, for ARGS seconds (60): how many million decisions, how many differ
 	@$(BIN)/python -m tests.proof $(ARGS)
+
+chaos: $(INSTALLED_DEV) ## kills processes at every point of a write, ARGS times (1000): which effects, events and charges were lost or doubled
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 mutation: $(INSTALLED_DEV) ## mutants of what decides without a database, for the better part of an hour: score and survivors
 	@$(BIN)/python scripts/mutate.py --jobs $(JOBS) $(ARGS)
