@@ -79,6 +79,7 @@ async def test_the_plans_are_listed_for_every_admin(free: Api) -> None:
 
 async def test_without_an_assignment_the_home_tenant_has_enterprise_and_others_the_default(free: Api, api: Api) -> None:
     home, other = await free.operator(), await free.person()
+    await rows(free, "delete from tenant_plans where tenant_id = $1", home.tenant)  # another test may have assigned it one
     for person, plan in ((home, "enterprise"), (other, "free")):
         held = await of(person)
         assert (held["tenant_id"], held["plan_id"], held["plan_name"]) == (person.tenant, plan, plan.capitalize())
