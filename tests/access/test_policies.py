@@ -187,6 +187,22 @@ async def test_what_is_no_policy_is_refused_when_it_is_written(world: World, fie
         assert error_of(await world.admin.patch(f"{PATH}/{made['id']}", json=fields)) == (code, 422)
 
 
+async def test_more_patterns_than_the_database_keeps_compiled_are_not_let_in(api: Api) -> None:
+    admin = await api.person("admin")
+
+    def matching(pattern: str, **more: Any) -> dict[str, Any]:
+        return policy("deny", "read", {"matches": [{"var": "resource.session_id"}, pattern]}, "run", **more)
+
+    most = {"any": [{"matches": [{"var": "resource.session_id"}, f"x{number}"]} for number in range(30)]}
+    made = (await admin.post(PATH, json=policy("deny", "read", most, "run"))).json()["data"]
+    assert error_of(await admin.post(PATH, json=matching("y"))) == ("AUTHZ_POLICY_TOO_COMPLEX", 422)
+    assert (await admin.post(PATH, json=matching("x7"))).status_code == 201
+    waiting = (await admin.post(PATH, json=matching("y", enabled=False))).json()["data"]
+    assert error_of(await admin.post(f"{PATH}/{waiting['id']}/enable")) == ("AUTHZ_POLICY_TOO_COMPLEX", 422)
+    assert (await admin.post(f"{PATH}/{made['id']}/disable")).status_code == 200
+    assert (await admin.post(f"{PATH}/{waiting['id']}/enable")).status_code == 200
+
+
 async def test_another_tenants_policies_and_the_platforms_are_not_theirs_to_change(api: Api, world: World) -> None:
     stranger = await api.person("admin")
     made = await world.write(**policy("deny", "read", enabled=False))

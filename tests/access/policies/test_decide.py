@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nexusrag.access.policies.attributes import Attributes
-from nexusrag.access.policies.decide import Decision, Effect, Policy, PolicySet, read_policy
+from nexusrag.access.policies.decide import Decision, Effect, Policy, PolicySet, Residual, read_policy
 from nexusrag.access.policies.evaluate import compiled
+from nexusrag.access.policies.index import Index
 from nexusrag.access.policies.language import TOO_COMPLEX, Limits
 from tests.access.policies import conditions as chance
 
@@ -107,8 +108,80 @@ def test_an_explanation_names_all_that_apply_and_every_step() -> None:
         ("other", "false", False),
         ("deny", "unknown", True),
     ]
-    assert decision.trace[2]["steps"] == [{"path": "$.eq", "op": "eq", "outcome": "unknown", "reason": "missing resource.labels.secret"}]
-    json.dumps(decision.trace)
+    assert json.loads(json.dumps(decision.trace[2])) == {
+        "policy_id": "deny",
+        "effect": "deny",
+        "outcome": "unknown",
+        "applies": True,
+        "steps": [{"path": "$.eq", "op": "eq", "outcome": "unknown", "reason": "missing resource.labels.secret"}],
+    }
+
+
+X, Y = {"var": "resource.labels.x"}, {"var": "resource.labels.y"}
+# The index finds these by the value that they demand. One that asks whether a text contains another demands none.
+FOUND: list[dict[str, Any]] = [
+    *({"eq": [X, value]} for value in ("a", "b", "ab", "string", 1, 2.5, True)), {"eq": ["a", X]}, {"eq": [False, X]},
+    {"in": [X, ["a", 1]]}, {"in": [X, ["c", True]]}, {"in": ["a", X]}, {"in": [1, X]},
+    {"contains": [X, "a"]}, {"contains": [X, "b"]}, {"contains": [X, 1]},
+    {"starts_with": [X, "a"]}, {"starts_with": [X, "ab"]}, {"starts_with": [X, ""]},
+]  # fmt: skip
+# It has to look at these each time.
+ALWAYS_ASKED: list[dict[str, Any]] = [
+    {"ne": [X, "a"]}, {"not": {"eq": [X, "a"]}}, {"exists": X}, {"gt": [X, "a"]}, {"matches": [X, "a"]}, {"eq": [X, Y]}, {"in": [X, Y]},
+    {"contains": [["a", "b"], X]}, {"contains": ["abc", X]}, {"contains": [X, Y]}, {"starts_with": ["abc", X]}, {"starts_with": [X, Y]},
+    {"any": [{"eq": [X, "a"]}, {"ne": [X, "b"]}]},
+]  # fmt: skip
+VALUES = ["a", "b", "ab", "abc", "c", "", "string", 1, 1.0, 2, 2.5, True, False, None, ["a"], ["b", 1.0, None, {}], [True], [], {"a": 1}]
+
+
+def candidates(given: list[Any], attributes: Attributes, denies: bool, known: set[str] | None = None) -> list[int]:
+    return Index([chance.read(each) for each in given], unknown_counts=denies).candidates(attributes, known)
+
+
+@pytest.mark.parametrize("denies", [False, True])
+@pytest.mark.parametrize("value", VALUES)
+def test_the_index_finds_exactly_the_comparisons_that_count(value: Any, denies: bool) -> None:
+    attributes = labelled(x=value)
+    every = [*ALWAYS_ASKED, *FOUND]
+    counting = []
+    for place, each in enumerate(every):
+        outcome = compiled(chance.read(each))(attributes)
+        if each in ALWAYS_ASKED or outcome is True or (denies and outcome is None) or ("contains" in each and isinstance(value, str)):
+            counting.append(place)
+    assert candidates(every, attributes, denies) == counting
+
+
+def test_what_many_conditions_share_is_not_what_finds_them() -> None:
+    """Wherever the rare one stands: before or behind it, or deeper."""
+    several = [
+        shape
+        for number in range(30)
+        for rare in [is_("y", f"y{number}")]
+        for shape in (
+            {"all": [is_("x", "a"), rare]},
+            {"all": [rare, is_("x", "a")]},
+            {"all": [{"all": [{"in": [X, ["a", "b"]]}]}, {"any": [rare, is_("z", number)]}]},
+            {"all": [{"exists": X}, {"not": is_("x", "b")}, {"all": [is_("x", "a"), rare]}]},
+            {"any": [{"all": [is_("x", "a"), rare]}, is_("z", number)]},
+        )
+    ]
+    assert candidates(several, labelled(x="a", y="y7"), denies=False) == list(range(35, 40))
+    assert candidates(several, labelled(x="a", z=8, y="none"), denies=False) == [42, 44]
+    assert candidates(several, labelled(x="a"), denies=False) == []
+
+
+def test_of_callers_alone_the_index_leaves_out_what_they_do_not_meet() -> None:
+    role = {"var": "principal.role"}
+    several = [
+        {"eq": [role, "editor"]},
+        is_("x", "a"),
+        {"eq": [role, "reader"]},
+        {"exists": X},
+        {"all": [is_("x", "b"), {"eq": [role, "admin"]}]},
+    ]
+    assert candidates(several, labelled(x="b"), denies=False, known={"principal"}) == [0, 1, 3, 4]
+    assert candidates(several, labelled(x="b"), denies=False) == [0, 3, 4]
+    assert candidates([several[2]], labelled(), denies=False, known={"principal"}) == []
 
 
 # Most share few comparisons, so that the index has something to tell apart.
@@ -185,6 +258,36 @@ def test_a_residual_for_callers_alike_is_worked_out_once() -> None:
     assert isinstance(first.allow, str) and other.allow is False
 
 
+def test_of_callers_who_differ_the_last_128_are_kept() -> None:
+    every = PolicySet([policy("p", condition={"eq": [{"var": "principal.id"}, X]})])
+    callers = [Attributes({"id": f"u{number}"}, {}) for number in range(129)]
+    first, *others = [every.residual("document", "read", caller, chance.COLUMNS) for caller in callers]
+    assert all(every.residual("document", "read", caller, chance.COLUMNS) is rest for caller, rest in zip(callers[1:], others, strict=True))
+    again = every.residual("document", "read", callers[0], chance.COLUMNS)
+    assert again is not first
+    assert again == first
+
+
+def test_what_no_row_can_change_is_not_asked_of_rows() -> None:
+    unknown = {"eq": [{"var": "principal.custom_role"}, "x"]}
+
+    def rest(effect: Effect, condition: Any) -> bool | str:
+        found = PolicySet([policy("p", effect, condition)]).residual("document", "read", Attributes({}, {}), chance.COLUMNS)
+        return found.deny if effect == "deny" else found.allow
+
+    assert rest("deny", {"any": [is_("x", "a"), unknown]}) is True
+    assert rest("deny", {"not": {"all": [is_("x", "a"), unknown]}}) is True
+    assert rest("allow", {"all": [is_("x", "a"), unknown]}) is False
+    assert rest("allow", {"not": {"any": [is_("x", "a"), unknown]}}) is False
+    assert isinstance(rest("deny", {"all": [is_("x", "a"), unknown]}), str)
+
+
+def test_constants_are_bound_as_one_compact_json_text() -> None:
+    every = PolicySet([policy("p", condition={"any": [is_("x", 1.5), {"in": [X, ["ä", True]]}]})])
+    assert every.residual("document", "read", Attributes({}, {}), chance.COLUMNS).values == '[1.5,["ä",true]]'
+    assert Residual(allow=True, deny=False).values == "[]"
+
+
 def test_callers_who_differ_in_type_alone_are_not_alike() -> None:
     every = PolicySet([policy("p", condition={"eq": [{"var": "principal.id"}, 1]})])
     assert every.residual("document", "read", Attributes({"id": 1}, {}), chance.COLUMNS).allow is True
@@ -220,6 +323,8 @@ def test_patterns_about_rows_are_counted() -> None:
     every = PolicySet([policy(str(number), condition=each) for number, each in enumerate(conditions)])
     assert every.patterns("document") == 2
     assert every.patterns("corpus") == 0
+    of_all = policy("any", "deny", {"matches": [{"var": "resource.labels.x"}, "d"]}, resource_type="*")
+    assert [PolicySet([*every.policies, of_all]).patterns(kind) for kind in ("document", "corpus")] == [3, 1]
 
 
 def test_conditions_that_differ_in_type_alone_are_different() -> None:

@@ -1,6 +1,7 @@
 """What is no condition: refused with its place and a remedy."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -8,7 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexusrag.access.policies.attributes import SCHEMAS, schema_of
-from nexusrag.access.policies.language import INVALID, TOO_COMPLEX, Limits, PolicyError, check_target, parse
+from nexusrag.access.policies.language import (
+    ALWAYS,
+    INVALID,
+    TOO_COMPLEX,
+    UNKNOWN,
+    Comparison,
+    Const,
+    Limits,
+    Not,
+    PolicyError,
+    Unknown,
+    check_target,
+    parse,
+)
+from nexusrag.access.policies.patterns import parse_pattern
+from nexusrag.kernel.errors import ErrorCode
 
 A = {"var": "resource.labels.a"}
 
@@ -79,6 +95,40 @@ def test_malformed_conditions_are_refused_with_their_place(condition: Any, path:
     error = refusal(condition)
     assert (error.code, error.path) == (INVALID, path)
     assert error.message.endswith(".")
+    assert str(error) == f"{path}: {error.message}"
+
+
+def test_refusals_have_the_codes_of_the_catalogue() -> None:
+    assert (INVALID, TOO_COMPLEX) == (ErrorCode.AUTHZ_POLICY_INVALID, ErrorCode.AUTHZ_POLICY_TOO_COMPLEX)
+
+
+@pytest.mark.parametrize(
+    ("condition", "remedy"),
+    [
+        (
+            {"equals": [A, 1]},
+            "one of all, any, not, exists, matches, time_between, ip_in, eq, ne, in, contains, gt, gte, lt, lte, starts_with.$",
+        ),
+        ({"eq": [A, None]}, "Ask with exists"),
+        ({"in": [A, "abc"]}, "a constant that is a list"),
+        ({"in": [A, []]}, "list is empty"),
+        ({"contains": [1, A]}, "a constant that is a list or a string"),
+        ({"eq": [A, ["a"]]}, "a boolean or a number or a string"),
+        ({"in": [A, [["a"]]]}, "Give a string, a number or a boolean"),
+        ({"matches": [A, "\0"]}, "NUL"),
+        ({"ip_in": [A, ["::1"]]}, r'give \{"var": "request.ip"\}'),
+        (
+            {"exists": {"var": "principal.secret"}},
+            "principal has credential, credential_id, custom_role, email, group_ids, groups, id, role, tenant_id",
+        ),
+        ({"exists": {"var": "request.body"}}, "request has action, ip, method, path, time"),
+        ({"exists": {"var": "resource"}}, "has content_type, .*, updated_at, labels.…, metadata.…"),
+        ({"exists": {"var": "resource.id.x"}}, "resource.id has nothing below it"),
+        ({"exists": {"var": "resource.labels"}}, "one to 5 names"),
+    ],
+)
+def test_a_refusal_says_what_to_write_instead(condition: Any, remedy: str) -> None:
+    assert re.search(remedy, refusal(condition).message)
 
 
 @pytest.mark.parametrize(
@@ -103,9 +153,7 @@ def test_other_names_than_those_of_the_type_are_refused(name: str) -> None:
         ("document", "labels.a-b_c.D9"),
         ("document", "metadata.a.b.c.d.e"),
         ("document", "labels.constructor"),
-        ("corpus", "visibility"),
-        ("run", "session_id"),
-        ("audio", "id"),
+        ("document", "labels." + "a" * 64),
         ("*", "labels.a"),
         ("*", "session_id"),
         ("*", "visibility"),
@@ -115,34 +163,88 @@ def test_names_of_the_type_are_understood(resource_type: str, name: str) -> None
     parse({"exists": {"var": f"resource.{name}"}}, schema_of(resource_type), Limits())
 
 
-def test_a_type_has_its_own_names_only() -> None:
-    assert refusal({"exists": {"var": "resource.labels.a"}}, "corpus").path == "$.exists.var"
-    assert refusal({"exists": {"var": "resource.owner"}}, "audio").path == "$.exists.var"
+# All that a policy may name: whoever stored one relies on it.
+NAMES = {
+    "document": "id corpus_id filename content_type source status owner size_bytes created_at updated_at labels.x metadata.x",
+    "corpus": "id name visibility owner created_at",
+    "run": "id corpus_id session_id owner",
+    "audio": "id",
+}
 
 
-def nested(depth: int) -> dict[str, Any]:
+@pytest.mark.parametrize("resource_type", NAMES)
+def test_each_type_has_its_names_and_no_other_types(resource_type: str) -> None:
+    own = NAMES[resource_type].split()
+    for name in own:
+        parse({"exists": {"var": f"resource.{name}"}}, schema_of(resource_type), Limits())
+    for name in {name for names in NAMES.values() for name in names.split()}.difference(own):
+        assert refusal({"exists": {"var": f"resource.{name}"}}, resource_type).path == "$.exists.var"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "principal.id", "principal.tenant_id", "principal.role", "principal.custom_role", "principal.groups", "principal.group_ids",
+        "principal.email", "principal.credential", "principal.credential_id",
+        "request.time", "request.ip", "request.method", "request.path", "request.action",
+    ],
+)  # fmt: skip
+def test_a_policy_on_any_type_may_ask_this_of_caller_and_request(name: str) -> None:
+    for resource_type in (*NAMES, "*"):
+        parse({"exists": {"var": name}}, schema_of(resource_type), Limits())
+
+
+def nested(depth: int, op: str = "not") -> dict[str, Any]:
     condition: dict[str, Any] = {"exists": A}
     for _ in range(depth - 1):
-        condition = {"not": condition}
+        condition = {op: condition if op == "not" else [condition]}
     return condition
 
 
-def test_depth_counts_operators() -> None:
-    parse(nested(8), SCHEMAS["document"], Limits())
-    error = refusal(nested(9))
-    assert (error.code, error.path) == (TOO_COMPLEX, "$" + ".not" * 8)
+@pytest.mark.parametrize(("op", "step"), [("not", ".not"), ("all", ".all[0]"), ("any", ".any[0]")])
+def test_depth_counts_operators(op: str, step: str) -> None:
+    parse(nested(8, op), SCHEMAS["document"], Limits())
+    error = refusal(nested(9, op))
+    assert (error.code, error.path) == (TOO_COMPLEX, "$" + step * 8)
 
 
-@pytest.mark.parametrize("depth", [33, 500, 100_000])
-def test_depth_without_end_is_refused(depth: int) -> None:
-    assert refusal(nested(depth), limits=Limits(bytes=10**9)).code == TOO_COMPLEX
+@pytest.mark.parametrize(("depth", "path"), [(33, "$" + ".not" * 8), (500, "$" + ".not" * 8), (100_000, "$")])
+def test_depth_without_end_is_refused(depth: int, path: str) -> None:
+    error = refusal(nested(depth), limits=Limits(bytes=10**9))
+    assert (error.code, error.path) == (TOO_COMPLEX, path)
 
 
 def test_size_counts_bytes_of_compact_json() -> None:
     condition = {"eq": [A, "ä" * 100]}
     size = len(json.dumps(condition, ensure_ascii=False, separators=(",", ":")).encode())
     parse(condition, SCHEMAS["document"], Limits(bytes=size))
-    assert refusal(condition, limits=Limits(bytes=size - 1)).code == TOO_COMPLEX
+    error = refusal(condition, limits=Limits(bytes=size - 1))
+    assert (error.code, error.path) == (TOO_COMPLEX, "$")
+
+
+def test_a_condition_has_at_most_16_kib() -> None:
+    without = len('{"eq":[{"var":"resource.id"},""]}')
+    fits, too_long = ({"eq": [{"var": "resource.id"}, "a" * (16_384 - without + more)]} for more in (0, 1))
+    parse(fits, SCHEMAS["document"], Limits())
+    assert refusal(too_long).code == TOO_COMPLEX
+
+
+@pytest.mark.parametrize(
+    ("condition", "count", "last"),
+    [
+        ({"exists": A}, 2, "$.exists"),
+        ({"not": [{"exists": [A]}]}, 3, "$.not[0].exists[0]"),
+        ({"eq": [A, 1]}, 3, "$.eq[1]"),
+        ({"in": [A, ["a", "b", "c"]]}, 3, "$.in[1]"),
+        ({"matches": [A, "a"]}, 3, "$.matches[1]"),
+        ({"ip_in": [{"var": "request.ip"}, ["::1"]]}, 3, "$.ip_in[1]"),
+        ({"any": [{"exists": A}, {"eq": [A, A]}]}, 6, "$.any[1].eq[1]"),
+    ],
+)
+def test_each_operator_and_each_operand_counts_once(condition: Any, count: int, last: str) -> None:
+    parse(condition, SCHEMAS["document"], Limits(nodes=count))
+    error = refusal(condition, limits=Limits(nodes=count - 1))
+    assert (error.code, error.path) == (TOO_COMPLEX, last)
 
 
 def test_operators_and_operands_are_counted() -> None:
@@ -186,3 +288,38 @@ def test_a_policy_is_about_a_known_type_and_action() -> None:
         with pytest.raises(PolicyError) as caught:
             check_target(resource_type, action, types, actions, allow_wildcards=False)
         assert (caught.value.code, caught.value.path) == (INVALID, path)
+
+
+def test_constants_are_equal_as_policies_compare_them() -> None:
+    """Else one policy would stand for another that only looks alike."""
+    alike: list[tuple[Any, Any]] = [(1, 1.0), ((1, "a"), (1.0, "a")), ("", ""), (True, True), (parse_pattern("a"), parse_pattern("a"))]
+    for one, other in alike:
+        assert Const(one) == Const(other)
+        assert hash(Const(one)) == hash(Const(other))
+    unlike: list[tuple[Any, Any]] = [
+        (1, True),
+        (0, False),
+        (1, "1"),
+        (("a", 1), ("a", True)),
+        ("a", ("a",)),
+        ("a", "b"),
+        (parse_pattern("a"), parse_pattern("b")),
+    ]
+    for one, other in unlike:
+        assert Const(one) != Const(other)
+    assert Const("a") != "a"
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [{"exists": A}, {"eq": [A, "a"]}, {"not": {"exists": A}}, {"all": [{"exists": A}, {"eq": [A, 1]}]}, {"any": [{"exists": A}]}],
+)
+def test_nodes_are_equal_wherever_they_stand(condition: Any) -> None:
+    below = parse({"not": condition}, SCHEMAS["document"], Limits())
+    assert isinstance(below, Not)
+    assert below.node == parse(condition, SCHEMAS["document"], Limits())
+    assert Unknown("$.not") == UNKNOWN
+
+
+def test_a_node_that_nobody_wrote_stands_at_the_root() -> None:
+    assert {node.path for node in (ALWAYS, UNKNOWN, Not(UNKNOWN), Comparison("among", ()))} == {"$"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nexusrag.access.policies.patterns import MAX_EXPANDED, MAX_LENGTH, Pattern, PatternError, parse_pattern
+from nexusrag.access.policies.patterns import MAX_EXPANDED, Pattern, PatternError, parse_pattern
 
 _PLAIN = "aAbz09 _-ä𝄞\n\t\u2028\x7f\u00ad"
 _PUNCTUATION = "\\.*+?()[]{}|^$/-,&~#%'\"_"
@@ -110,6 +110,25 @@ async def test_three_engines_find_the_same(database: "asyncpg.Connection[Any]", 
         ("^\\{1\\}$", "{1}", True),
         ("^𝄞{2}$", "𝄞𝄞", True),
         ("^Ä$", "ä", False),
+        ("^a{1}$", "a", True),
+        ("^a{0,1}$", "", True),
+        ("^(a+)*$", "", True),
+        ("^a~$", "a~", True),
+        # The members of a class, and nothing else.
+        ("^[ac]$", "c", True),
+        ("^[ab]$", "b", True),
+        ("^[ac]$", "b", False),
+        ("^[ac]$", "~", False),
+        ("^[a]$", "~", False),
+        ("^[^a]$", "~", True),
+        ("^[a-c]$", "d", False),
+        ("^[a-a]$", "a", True),
+        ("^[+--]$", ",", True),
+        ("^[\x01~]$", "~", True),
+        ("^[\x01~]$", "\x01", True),
+        # Where code points no longer have four digits.
+        ("^\uffff$", "\uffff", True),
+        ("^\U00010000$", "\U00010000", True),
     ],
 )
 async def test_what_a_pattern_finds(database: "asyncpg.Connection[Any]", pattern: str, text: str, found: bool) -> None:
@@ -136,6 +155,12 @@ async def test_what_a_pattern_finds(database: "asyncpg.Connection[Any]", pattern
         ("[[:alpha:]]", "write"),
         ("[[.a.]]", "write"),
         ("[ä]", "ASCII"),
+        ("[\0]", "ASCII"),
+        ("[\x7f]", "ASCII"),
+        ("[a-", "write"),
+        ("[+--a]", "write"),
+        ("[a^]", "write"),
+        ("[a[]", "write"),
         ("[a\\d]", "backslash"),
         ("\\d", "backslash"),
         ("\\b", "backslash"),
@@ -144,6 +169,8 @@ async def test_what_a_pattern_finds(database: "asyncpg.Connection[Any]", pattern
         ("\\ä", "backslash"),
         ("a\\", "backslash"),
         ("*a", "repeat"),
+        ("?a", "repeat"),
+        ("+a", "repeat"),
         ("***=a", "repeat"),
         ("***:(?i)a", "repeat"),
         ("(?i)a", "no options"),
@@ -159,6 +186,8 @@ async def test_what_a_pattern_finds(database: "asyncpg.Connection[Any]", pattern
         ("a{,2}", "repetition is"),
         ("a{2", "repetition is"),
         ("a{x}", "repetition is"),
+        ("a{2,x}", "repetition is"),
+        ("a{,}", "repetition is"),
         ("a{٢}", "repetition is"),
         ("a{ 2}", "repetition is"),
         ("a{1000}", "repetition is"),
@@ -170,19 +199,65 @@ async def test_what_a_pattern_finds(database: "asyncpg.Connection[Any]", pattern
         ("^*", "holds no"),
         ("$+", "holds no"),
         ("(^a)*", "holds no"),
+        ("(a$)*", "holds no"),
+        ("(a|$)*", "holds no"),
+        ("((^)a)+", "holds no"),
         ("(a?)*", "must match something"),
+        ("((a*))+", "must match something"),
+        ("(a{0,2}b?)+", "must match something"),
         ("(a*|b){2}", "must match something"),
-        (f"a{{{MAX_EXPANDED + 1}}}", "stands for more"),
         ("(a{20}){20}", "stands for more"),
         ("((a{9}b){9}c){9}", "stands for more"),
-        ("a?" * 36, "stands for more"),
-        ("a" * (MAX_LENGTH + 1), "at most"),
-        ("(" * 100 + "a" + ")" * 100, "nested"),
     ],
 )
 def test_what_is_no_pattern(pattern: str, why: str) -> None:
     with pytest.raises(PatternError, match=why):
         parse_pattern(pattern)
+
+
+@pytest.mark.parametrize(
+    ("most", "too_much", "why"),
+    [
+        ("\\." * 128, "\\." * 128 + "a", "at most 256"),
+        ("(" * 20 + "a" + ")" * 20, "(" * 21 + "a" + ")" * 21, "nested at most 20"),
+        # What a pattern stands for when its repetitions are written out is counted.
+        ("a{250}", "a{251}", "more than 250"),
+        ("[ab]{250}", "[ab]{251}", "more than 250"),
+        ("(a{25}){10}", "(a{25}b){10}", "more than 250"),
+        ("a{125}b{125}", "a{125}b{126}", "more than 250"),
+        ("a{125}|b{125}", "a{125}|b{126}", "more than 250"),
+        ("^a{248}$", "^a{249}$", "more than 250"),
+        ("(a{250})+", "(a{250}b)+", "more than 250"),
+        ("a{249,}", "a{250,}", "more than 250"),
+        # What may be left out counts for six more.
+        ("(a{244})?", "(a{245})?", "more than 250"),
+        ("(a{244})*", "(a{245})*", "more than 250"),
+        ("a{0,244}", "a{0,245}", "more than 250"),
+        ("(a{243}){0,}", "(a{244}b){0,}", "more than 250"),
+        ("a?" * 35 + "bbbbb", "a?" * 35 + "bbbbbb", "more than 250"),
+    ],
+)
+def test_patterns_up_to_their_limits(most: str, too_much: str, why: str) -> None:
+    assert parse_pattern(most).source == most
+    with pytest.raises(PatternError, match=why):
+        parse_pattern(too_much)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "character"),
+    [
+        ("", 1), ("|a", 1), ("a|", 3), ("()", 2), ("(a", 3), ("a)", 2), ("[a", 3), ("[]", 2), ("[^]", 3), ("[b-a]", 5), ("[a-c-e]", 5),
+        ("[a[]", 3), ("[ä]", 2), ("[a\\d]", 4), ("\\d", 2), ("a\\", 3), ("a|*", 3), ("(?:a)", 2), ("a**", 3), ("a{x}", 3), ("a{2,1}", 3),
+        ("ab}", 3), ("(^a)*", 5), ("a{251}", 7),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_the_character(pattern: str, character: int) -> None:
+    with pytest.raises(PatternError, match=f"^At character {character}: "):
+        parse_pattern(pattern)
+
+
+def test_a_text_that_cannot_be_stored_is_not_found() -> None:
+    assert parse_pattern("a").search("a\ud800") is False
 
 
 @settings(max_examples=1000, deadline=None)
