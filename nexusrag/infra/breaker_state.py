@@ -133,7 +133,7 @@ class LocalState:
     """The same for one process. `now` is in milliseconds by a clock that never goes back."""
 
     failures: int = 0
-    _last_failure: int = 0
+    _remembered_until: int = 0
     _until: int | None = None
     _token: str = ""
     _lease: int = 0
@@ -145,7 +145,7 @@ class LocalState:
 
     def close(self) -> Answer:
         """Forget everything."""
-        self.failures = self._last_failure = self._lease = self._successes = 0
+        self.failures = self._remembered_until = self._lease = self._successes = 0
         self._until, self._token = None, ""
         return State.CLOSED, 0
 
@@ -155,9 +155,14 @@ class LocalState:
         self._until = now + open_ms
         return State.REFUSED, open_ms
 
+    def _forget(self, now: int) -> None:
+        if now > self._remembered_until:
+            self.failures = 0
+
     def ask(self, now: int, token: str, lease_ms: int) -> Answer:
         """Whether to call."""
         if self._until is None:
+            self._forget(now)
             return State.CLOSED, self.failures
         if self._until > now:
             return State.REFUSED, self._until - now
@@ -171,10 +176,11 @@ class LocalState:
         if not token and self._until is None:
             if outcome == "ok":
                 return self.close()
-            recent = now - self._last_failure <= rules.row_ms
-            self.failures, self._last_failure = (self.failures if recent else 0) + 1, now
+            self._forget(now)
+            self.failures, self._remembered_until = self.failures + 1, now + rules.row_ms
             return self.open(now, rules.open_ms) if self.failures >= rules.threshold else (State.CLOSED, self.failures)
         if self._until is None:
+            self._forget(now)
             return State.CLOSED, self.failures
         if token and token == self._token:
             self._token, self._lease = "", 0

@@ -123,7 +123,7 @@ async def stuck(crash: Crash, where: str) -> AsyncIterator[tuple[Process, str]]:
             document = await crash.person.text(crash.corpus, TEXT, wait=False)
             other = await crash.servers.admin()
             try:
-                await until(lambda: other.fetch(BLOCKED.format("insert into postings")))
+                await until(lambda: other.fetch(BLOCKED.format("insert into chunks")))
             finally:
                 await other.close()
             yield worker, document
