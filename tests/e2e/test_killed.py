@@ -16,6 +16,7 @@ from tests.support.processes import is_alive, until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 UPLOADS = 20
+UNLIMITED = {"RATE_LIMIT_ENABLED": "false"}  # these clients do not wait
 OURS = ("nexusrag.cli.main", "sandbox_child")
 
 
@@ -51,7 +52,7 @@ async def embedding_process(home: Home) -> int:
 
 
 async def test_a_killed_worker_has_its_job_running_again_within_15_s(home: Home) -> None:
-    async with home.up("--no-demo") as up, up.person() as person:
+    async with home.up("--no-demo", **UNLIMITED) as up, up.person() as person:
         corpus = await person.corpus()
         # The model stands still, so that the worker dies in the middle of embedding, however fast the machine.
         model = await until(lambda: embedding_process(home))
@@ -87,7 +88,7 @@ async def test_a_killed_worker_has_its_job_running_again_within_15_s(home: Home)
 
 
 async def test_a_killed_api_serves_again(home: Home) -> None:
-    async with home.up("--no-demo") as up, up.person() as person:
+    async with home.up("--no-demo", **UNLIMITED) as up, up.person() as person:
         corpus = await person.corpus()
         api = up.child("api")
         os.kill(api, signal.SIGKILL)
@@ -107,7 +108,7 @@ async def test_a_killed_api_serves_again(home: Home) -> None:
 
 
 async def test_a_killed_up_loses_nothing_that_was_accepted(home: Home) -> None:
-    async with home.up("--no-demo") as up, up.person() as person:
+    async with home.up("--no-demo", **UNLIMITED) as up, up.person() as person:
         corpus = await person.corpus()
         accepted = await asyncio.gather(*(send(person, corpus, number) for number in range(UPLOADS)))
         up.process.kill()
@@ -125,7 +126,7 @@ async def test_a_killed_up_loses_nothing_that_was_accepted(home: Home) -> None:
     assert unfinished, "the kill came too late to show anything"
     print(f"\n{len(unfinished)} of {UPLOADS} accepted documents were not done when `up` was killed")
 
-    async with home.up("--no-demo", "--workers", "2") as again:
+    async with home.up("--no-demo", "--workers", "2", **UNLIMITED) as again:
         assert sum("nexusrag.cli.main worker" in line for line in home.processes().values()) == 2
         await check(again, key, corpus, accepted)
         assert await again.stop() == 0
