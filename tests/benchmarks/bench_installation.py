@@ -35,7 +35,8 @@ def home() -> Iterator[Path]:
 
 def environment() -> dict[str, str]:
     kept = ("PATH", "HOME", "LANG")
-    return {name: value for name, value in os.environ.items() if name in kept}
+    given = {name: value for name, value in os.environ.items() if name in kept}
+    return {**given, "RATE_LIMIT_ENABLED": "false"}  # one key uploads everything at once
 
 
 def free_port() -> int:
