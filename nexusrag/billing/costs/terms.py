@@ -25,8 +25,10 @@ log = structlog.get_logger(__name__)
 PRICES, BUDGET = "prices", "budget"
 _MAX_TENANTS = 10_000
 _REFRESH_S = 2.0
-# Older figures are asked for again by the request that needs them; nobody's are refreshed for longer than that.
+# Older figures are asked for again by the request that needs them.
 _STALE_S = 6.0
+# How long a tenant's are refreshed after its last request: as long as its callers are remembered, so that the next one asks nothing.
+_LATELY_S = 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class SpendFigures:
 
     async def refresh(self) -> None:
         """Ask for the figures of all tenants that somebody asked for lately, in one statement."""
-        lately = monotonic() - _STALE_S
+        lately = monotonic() - _LATELY_S
         for tenant_id in [key for key, figure in self._held.items() if figure.asked < lately]:
             del self._held[tenant_id]
         if not self._held:
