@@ -118,6 +118,9 @@ def process(servers: Servers, command: str, **env: str) -> Iterator[Process]:
         started = Process([command], variables, Path(directory))
         try:
             yield started
+        except BaseException:
+            print(started.output()[-4000:])  # what it said goes with its directory
+            raise
         finally:
             started.close()
 

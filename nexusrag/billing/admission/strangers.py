@@ -31,6 +31,8 @@ class Strangers:
         self._closed = rates.rl_fail_mode == "closed"
         self._rate = rates.rl_address_rps, rates.rl_address_burst
         self._blocked: OrderedDict[str, float] = OrderedDict()
+        # Its own: the refusals of a flood are failures too, and would use up what is let through before the flood is told of.
+        self._sampler = FailureSampler()
 
     async def admit(self, call: CallContext, credential: bytes | None = None) -> bool:
         """Take a token of the request's address. True: the credential was good before, nothing was taken.
@@ -74,7 +76,7 @@ class Strangers:
 
     async def _note(self, call: CallContext, address: str) -> None:
         # Sampled like other failures of those who are not known: who has many addresses must not fill the disk.
-        if await self._admissions.is_news(f"address:{address}") and call.of(FailureSampler).admit(None):
+        if await self._admissions.is_news(f"address:{address}") and self._sampler.admit(None):
             told = {"scope": "address", "route_class": call.route_class.value, "path": call.request.url.path[:200]}
             call.on_over(partial(record_limited, call, told))
 
