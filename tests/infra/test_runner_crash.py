@@ -41,6 +41,13 @@ select (select count(*) from document_versions where tenant_id = $1) as versions
 """
 RUNNING = "select 1 from jobs where queue = $1 and state = 'running' and args->>'document_id' = $2"
 BLOCKED = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like '%{}%'"
+# For whoever reads a failure: the queue's jobs, and what the database is busy with.
+STATE = """
+select 'job', j::text from jobs j where queue = $1 union all
+select 'session', concat_ws(' | ', pid, state, wait_event_type, wait_event, pg_blocking_pids(pid)::text, clock_timestamp() - xact_start,
+                            left(query, 200))
+from pg_stat_activity where xact_start is not null and pid <> pg_backend_pid()
+"""
 
 
 class Crash(NamedTuple):
@@ -65,7 +72,12 @@ class Crash(NamedTuple):
                 return bool({row["id"] for row in await self.admin.fetch("select id from workers where queue = $1", self.queue)} - before)
 
             await until(ready, 30, 0.05)
-            yield started
+            try:
+                yield started
+            except AssertionError:
+                for row in await self.admin.fetch(STATE, self.queue):
+                    print(*row)
+                raise
 
     async def begun(self, document: str) -> None:
         async def running() -> bool:
