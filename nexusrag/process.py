@@ -42,7 +42,7 @@ async def open_process(settings: Settings, domains: Sequence[Domain]) -> AsyncIt
         outbound = resources.put(Outbound, Outbound(settings.outbound, integrations=integrations))
         stack.push_async_callback(outbound.close)
         embedder = open_embedder(settings, outbound)
-        resources.put(Embedder, embedder)  # type: ignore[type-abstract]  # the key is the port, the value one of its providers
+        resources.put(Embedder, embedder)
         stack.push_async_callback(embedder.close)
         resources.put(Cursors, Cursors(settings.web.ui_cursor_secret.get_secret_value()))
         resources.put(Bulkheads, Bulkheads({"run": settings.runs.run_max_concurrency, "ingest": settings.ingestion.ingest_max_concurrency}))

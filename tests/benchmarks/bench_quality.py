@@ -75,7 +75,7 @@ async def real(servers: Servers) -> AsyncIterator[Api]:
     settings = servers.with_env(EMBEDDING_PROVIDER="local", INGEST_MAX_CONCURRENCY="8")
     async with serving(settings) as (app, base_url), working(settings):
         api = Api(servers, app, base_url)
-        await api.resources.get(Embedder).embed(["warm"])  # type: ignore[type-abstract]  # the port is the key
+        await api.resources.get(Embedder).embed(["warm"])
         yield api
         await api.close()
 
@@ -187,7 +187,7 @@ async def _finished(api: Api, person: Person, documents: int, within_s: float = 
 
 async def _search(api: Api, held: Indexed, queries: Sequence[Query], mode: str) -> list[list[str]]:
     """Rankings of documents."""
-    vectors = await api.resources.get(Embedder).embed([query.text for query in queries])  # type: ignore[type-abstract]  # the port is the key
+    vectors = await api.resources.get(Embedder).embed([query.text for query in queries])
     found = await _passages(api, held, queries, vectors, mode, EVERYTHING)
     if mode == "lexical":  # without the candidates of the other list, which share no word with the query
         found = [[passage for passage in passages if passage.bm25 > 0] for passages in found]

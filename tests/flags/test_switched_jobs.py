@@ -65,8 +65,8 @@ async def test_a_job_under_way_goes_back_to_the_queue_uncounted(servers: Servers
                 await off.__aenter__()
                 return await super().embed(*given, **more)
 
-        whole = api.resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
-        api.resources.put(Embedder, Switching())  # type: ignore[type-abstract]  # the port is the key
+        whole = api.resources.get(Embedder)
+        api.resources.put(Embedder, Switching())
         try:
             document = await person.text(corpus, "Words.", wait=False)
             found = await job(api, person, document)
@@ -74,7 +74,7 @@ async def test_a_job_under_way_goes_back_to_the_queue_uncounted(servers: Servers
             shown = (await person.get(f"/v1/documents/{document}")).json()["data"]
             assert (shown["status"], shown["failure_reason"], shown["num_chunks"]) == ("queued", None, None)
         finally:
-            api.resources.put(Embedder, whole)  # type: ignore[type-abstract]  # the port is the key
+            api.resources.put(Embedder, whole)
             assert await person.search(corpus, "words") == []
             await off.__aexit__(None, None, None)
         async with working(settings):

@@ -50,7 +50,7 @@ def with_model(resources: Resources, name: str, dimensions: int) -> Resources:
     """The same resources with another embedding model."""
     own = Resources()
     own._held.update(resources._held)
-    own.put(Embedder, StandIn(name, dimensions))  # type: ignore[type-abstract]  # the port is the key
+    own.put(Embedder, StandIn(name, dimensions))
     return own
 
 
@@ -144,7 +144,7 @@ class Asking:
         if not exact:
             resources = with_settings(resources, retrieval_exact_limit=0)
         where = searching.where_of(caller.principal, corpus, None)
-        vector = np.ones(resources.get(Embedder).model.dimensions, np.float32)  # type: ignore[type-abstract]  # the port is the key
+        vector = np.ones(resources.get(Embedder).model.dimensions, np.float32)
         found = await searching.search(resources, self.work, caller, where, WORD, vector, MOST)
         return {passage.document_id for passage in found.passages}
 

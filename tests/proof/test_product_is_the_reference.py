@@ -34,7 +34,7 @@ async def test_no_decision_differs(api: Api) -> None:
 
 
 async def test_no_answer_over_http_differs(api: Api) -> None:
-    model = api.resources.get(Embedder).model  # type: ignore[type-abstract]  # the port is the key
+    model = api.resources.get(Embedder).model
     admin = await administrator(await api.servers.admin())
     try:
         space = await admin.fetchval("select space_ensure($1, $2)", model.name, model.dimensions)

@@ -3,7 +3,6 @@
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 
 from nexusrag.access.policies import repository
@@ -12,6 +11,7 @@ from nexusrag.access.policies.decide import PolicySet, read_policy
 from nexusrag.access.policies.language import Limits
 from nexusrag.infra.changes import Changes
 from nexusrag.infra.database import Database
+from nexusrag.infra.kept import Kept
 from nexusrag.kernel.errors import ApiError
 from nexusrag.settings import Settings
 
@@ -34,23 +34,21 @@ class Policies:
     """Caches only while changes are being heard, and never longer than a credential."""
 
     def __init__(self, changes: Changes, database: Database, settings: Settings) -> None:
-        self._changes = changes
         self._database = database
         self._auth = settings.auth
         self._limits = limits(settings)
-        self._held: OrderedDict[str, tuple[PolicySet, float]] = OrderedDict()
+        self._held: Kept[str, PolicySet] = Kept(changes, ttl_s=settings.auth.auth_cache_ttl_s, most=_MAX_TENANTS)
         self._last_known: OrderedDict[str, _Known] = OrderedDict()
-        self._generation = 0
-        changes.on(CHANGED, self._drop, dropped=self.clear)
+        changes.on(CHANGED, self._drop, dropped=self._held.clear)
 
     async def of(self, tenant_id: str) -> PolicySet:
         """The enabled policies of the tenant and the platform. Raises SERVICE_UNAVAILABLE when they cannot be read."""
         if not self._auth.authz_abac_enabled:
             return NO_POLICIES
         held = self._held.get(tenant_id)
-        if held is not None and held[1] > monotonic():
-            return held[0]
-        generation = self._generation
+        if held is not None:
+            return held
+        generation = self._held.generation
         async with self._database.work(tenant_id) as work:
             rows = await repository.binding(work)
         before = self._last_known.get(tenant_id)
@@ -85,22 +83,13 @@ class Policies:
         self._last_known[tenant_id] = made
         if len(self._last_known) > _MAX_TENANTS:
             self._last_known.popitem(last=False)
-        # What was read before a change must not be kept after it.
-        if self._changes.live and generation == self._generation:
-            self._held[tenant_id] = made.policies, monotonic() + self._auth.auth_cache_ttl_s
-            if len(self._held) > _MAX_TENANTS:
-                self._held.popitem(last=False)
+        self._held.put(tenant_id, made.policies, generation)
 
     def _drop(self, tenant_id: str) -> None:
-        self._generation += 1
         if tenant_id == PLATFORM:
             self._held.clear()
         else:
-            self._held.pop(tenant_id, None)
-
-    def clear(self) -> None:
-        self._generation += 1
-        self._held.clear()
+            self._held.drop(tenant_id)
 
 
 def limits(settings: Settings) -> Limits:

@@ -103,7 +103,7 @@ def call_id(run_id: str, which: str) -> str:
 
 async def meter_of(resources: Resources, work: Work) -> Meter:
     """A meter at zero for a run of the transaction's tenant."""
-    embedder = resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
+    embedder = resources.get(Embedder)
     return Meter(resources.get(Gateway), resources.get(Settings), embedder.model, await prices_of(resources, work))
 
 

@@ -16,6 +16,7 @@ from nexusrag.billing.costs.prices import BUILT_IN, Price, Prices, book
 from nexusrag.billing.costs.repository import Mark, Spent
 from nexusrag.infra.changes import Changes
 from nexusrag.infra.database import Database, Work
+from nexusrag.infra.kept import Kept
 from nexusrag.kernel import clock
 from nexusrag.kernel.errors import ApiError
 from nexusrag.settings import Settings
@@ -48,15 +49,13 @@ class TermsCache:
     """Caches only while changes are being heard, and never longer than a credential."""
 
     def __init__(self, changes: Changes, settings: Settings) -> None:
-        self._changes = changes
         self._settings = settings
         costs = settings.costs
         self._platform = book((*BUILT_IN, *platform_prices(settings)))
         ratio = Decimal(str(costs.cost_estimator_token_chars_ratio))
         self._estimated_token = Decimal(4) / ratio if costs.cost_estimator_enabled else Decimal(0)
         self._warn_ratio = Decimal(str(costs.cost_default_warn_ratio))
-        self._held: OrderedDict[str, tuple[Terms, float]] = OrderedDict()
-        self._generation = 0
+        self._held: Kept[str, Terms] = Kept(changes, ttl_s=settings.auth.auth_cache_ttl_s, most=_MAX_TENANTS)
         # What this process knows to be on record: tenant, mark and month.
         self.marked: set[tuple[str, Mark, date]] = set()
         for kind in (PRICES, BUDGET):
@@ -66,28 +65,21 @@ class TermsCache:
         """Of the tenant of `work`, in which they are read unless they are known."""
         tenant_id = work.tenant_id or ""
         held = self._held.get(tenant_id)
-        if held is not None and held[1] > monotonic():
-            return held[0]
-        generation = self._generation
+        if held is not None:
+            return held
+        generation = self._held.generation
         made = self.made(*await repository.terms(work))
-        # What was read before a change must not be kept after it.
-        if self._changes.live and generation == self._generation:
-            self._held[tenant_id] = made, monotonic() + self._settings.auth.auth_cache_ttl_s
-            self._held.move_to_end(tenant_id)
-            if len(self._held) > _MAX_TENANTS:
-                self._held.popitem(last=False)
+        self._held.put(tenant_id, made, generation)
         return made
 
     def made(self, agreed: Agreed, prices: list[Price]) -> Terms:
         return Terms(agreed, Prices(book(prices), self._platform, self._estimated_token), self._warn_ratio, self._settings)
 
     def _drop(self, tenant_id: str) -> None:
-        self._generation += 1
-        self._held.pop(tenant_id, None)
+        self._held.drop(tenant_id)
         self.marked = {mark for mark in self.marked if mark[0] != tenant_id}
 
     def clear(self) -> None:
-        self._generation += 1
         self._held.clear()
         self.marked.clear()
 

@@ -4,9 +4,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from time import monotonic
 
 from nexusrag.infra.changes import CREDENTIAL, PERSON, TENANT, Changes
+from nexusrag.infra.kept import Kept
 from nexusrag.kernel import clock
 from nexusrag.kernel.principal import Principal
 
@@ -17,17 +17,18 @@ _MAX_CACHED = 10_000
 class _Cached:
     principal: Principal
     expires_at: datetime | None
-    until: float
+
+    @property
+    def whose(self) -> Principal | None:
+        """None: the credential has run out."""
+        return None if self.expires_at is not None and self.expires_at <= clock.now() else self.principal
 
 
 class CredentialCache:
     """Callers by the hash of their credential. Caches only while revocations are being heard."""
 
     def __init__(self, changes: Changes, ttl_s: float) -> None:
-        self._changes = changes
-        self._ttl_s = ttl_s
-        self._held: OrderedDict[bytes, _Cached] = OrderedDict()
-        self._generation = 0
+        self._held: Kept[bytes, _Cached] = Kept(changes, ttl_s=ttl_s, most=_MAX_CACHED)
         self._last_known: OrderedDict[bytes, _Cached] = OrderedDict()
         changes.on(CREDENTIAL, lambda key: self._drop(lambda one: one.credential_id == key), dropped=self.clear)
         changes.on(PERSON, lambda key: self._drop(lambda one: f"{one.tenant_id}/{one.subject_id}" == key), dropped=self.clear)
@@ -35,34 +36,25 @@ class CredentialCache:
 
     def get(self, key_hash: bytes) -> Principal | None:
         held = self._held.get(key_hash)
-        if held is None or held.until < monotonic() or (held.expires_at is not None and held.expires_at <= clock.now()):
-            return None
-        return held.principal
+        return held.whose if held is not None else None
 
     def last_known(self, key_hash: bytes) -> Principal | None:
         """Whose credential it was when last checked, for what must answer while there is no database to ask."""
         known = self._last_known.get(key_hash)
-        if known is None or (known.expires_at is not None and known.expires_at <= clock.now()):
-            return None
-        return known.principal
+        return known.whose if known is not None else None
 
     @property
     def generation(self) -> int:
         """Changes whenever something was dropped; an answer read before a drop must not be cached after it."""
-        return self._generation
+        return self._held.generation
 
     def put(self, key_hash: bytes, principal: Principal, expires_at: datetime | None, generation: int) -> None:
-        self._last_known[key_hash] = _Cached(principal, expires_at, 0)
+        cached = self._last_known[key_hash] = _Cached(principal, expires_at)
         if len(self._last_known) > _MAX_CACHED:
             self._last_known.popitem(last=False)
-        if not self._changes.live or generation != self._generation:
-            return
-        self._held[key_hash] = _Cached(principal, expires_at, monotonic() + self._ttl_s)
-        if len(self._held) > _MAX_CACHED:
-            self._held.popitem(last=False)
+        self._held.put(key_hash, cached, generation)
 
     def clear(self) -> None:
-        self._generation += 1
         self._held.clear()
 
     def refused(self, key_hash: bytes) -> None:
@@ -70,7 +62,6 @@ class CredentialCache:
         self._last_known.pop(key_hash, None)
 
     def _drop(self, concerned: Callable[[Principal], bool]) -> None:
-        self._generation += 1
-        for held in (self._held, self._last_known):
-            for key_hash in [key_hash for key_hash, cached in held.items() if concerned(cached.principal)]:
-                del held[key_hash]
+        self._held.drop_where(lambda cached: concerned(cached.principal))
+        for key_hash in [key_hash for key_hash, cached in self._last_known.items() if concerned(cached.principal)]:
+            del self._last_known[key_hash]

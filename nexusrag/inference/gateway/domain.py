@@ -16,7 +16,7 @@ from nexusrag.web.domain import Domain
 @asynccontextmanager
 async def _gateway(resources: Resources) -> AsyncIterator[None]:
     settings = resources.get(Settings)
-    embedder = resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
+    embedder = resources.get(Embedder)
     model = open_language_model(settings, resources.get(Outbound), embedder)
     resources.put(Gateway, Gateway(model, settings, resources.get(ModelSlots)))
     try:

@@ -98,7 +98,7 @@ async def _charge(job: Job, work: Work, document: Any, tokens: int) -> None:
 
     Last in its transaction, since others wait for the rows of the ledger.
     """
-    model = job.resources.get(Embedder).model  # type: ignore[type-abstract]  # the port is the key
+    model = job.resources.get(Embedder).model
     provider = job.resources.get(Settings).embeddings.embedding_provider
     if tokens:
         used = Metered(component="embedding", provider=provider, model=model.name, input_tokens=tokens, estimated=True)
@@ -188,7 +188,7 @@ async def _report(job: Job, document_id: str, seen: list[Progress]) -> None:
 
 async def _space(job: Job, document: Any) -> int:
     """The corpus's space, claimed for this installation's model by its first document."""
-    model = job.resources.get(Embedder).model  # type: ignore[type-abstract]  # the port is the key
+    model = job.resources.get(Embedder).model
     space_id, held = document["space_id"], document["space_model"]
     if space_id is None:
         # A transaction of its own: an upload locks the corpus first and the document then, so nobody may do it the other way round.
@@ -207,7 +207,7 @@ async def _embed(
 
     Those that the live version has already are not made again.
     """
-    embedder = job.resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
+    embedder = job.resources.get(Embedder)
     known: dict[bytes, NDArray[np.float32]] = {}
     if document["live_version_id"] or len(chunks) > _EMBED_BATCH:
         async with job.work() as work:

@@ -102,7 +102,7 @@ async def demand_provider(call: CallContext, corpus: CorpusView) -> None:
 
 async def embed_question(resources: Resources, question: str, *, tenant_id: str = "") -> NDArray[np.float32]:
     """The question's vector; call it before a transaction is opened, since a model may take its time."""
-    embedder = resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
+    embedder = resources.get(Embedder)
     vectors = await embedder.embed([question], urgent=True, tenant_id=tenant_id)
     vector: NDArray[np.float32] = vectors[0]
     return vector
@@ -126,7 +126,7 @@ async def search(
     if where.space_id is None:
         return Found([], True, "empty")
     settings = resources.get(Settings)
-    model = resources.get(Embedder).model  # type: ignore[type-abstract]  # the port is the key
+    model = resources.get(Embedder).model
     space = await resources.get(Spaces).of(work, where.space_id)
     if space.model != model.name:
         raise ApiError(
@@ -166,7 +166,7 @@ async def search(
 
 async def billable(call: CallContext, work: Work, question: str) -> list[Metered]:
     """What a search of its own uses; nothing where all of it runs here and has no price, so that a search need not write."""
-    model = call.resources.get(Embedder).model  # type: ignore[type-abstract]  # the port is the key
+    model = call.resources.get(Embedder).model
     provider = call.of(Settings).embeddings.embedding_provider
     used = [
         Metered(component="embedding", provider=provider, model=model.name, input_tokens=estimate_tokens(question), estimated=True),

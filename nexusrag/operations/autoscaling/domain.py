@@ -13,7 +13,7 @@ from nexusrag.web.domain import Cron, Domain
 
 @asynccontextmanager
 async def _executor(resources: Resources) -> AsyncIterator[None]:
-    resources.put(Executor, executor_of(resources.get(Settings).autoscaling))  # type: ignore[type-abstract]  # the key is the port
+    resources.put(Executor, executor_of(resources.get(Settings).autoscaling))
     yield
 
 

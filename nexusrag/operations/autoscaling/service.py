@@ -133,7 +133,7 @@ async def _evaluate_one(resources: Resources, tenant_id: str, profile_id: str) -
     async with database.work(tenant_id) as work:
         profile = await repository.find(work, profile_id)
     acts = profile is not None and profile["scope"] != "tenant"
-    known = await resources.get(Executor).replicas() if acts and not settings.autoscaling_dry_run else None  # type: ignore[type-abstract]
+    known = await resources.get(Executor).replicas() if acts and not settings.autoscaling_dry_run else None
     async with database.work(tenant_id) as work:
         profile = await repository.find(work, profile_id, lock=True)
         if profile is None or not profile["enabled"]:
@@ -161,7 +161,7 @@ async def _begin(
     act: bool = True,
 ) -> Any:  # fmt: skip
     """Put an action on record: pending if it is to be carried out. The cooldown begins, in a dry run as well, so that it rehearses all."""
-    settings, executor = resources.get(Settings).autoscaling, resources.get(Executor)  # type: ignore[type-abstract]
+    settings, executor = resources.get(Settings).autoscaling, resources.get(Executor)
     holds = recommended.action == "hold" or not act
     status = "recommended" if holds else "dry_run" if settings.autoscaling_dry_run else "pending"
     if recommended.action != "hold":
@@ -177,7 +177,7 @@ async def _begin(
 async def _carry_out(resources: Resources, tenant_id: str, profile: Any, action: Mapping[str, Any]) -> None:
     """Scale. Whoever is interrupted or refused leaves the action as failed and no cooldown."""
     try:
-        await resources.get(Executor).scale(action["recommended_replicas"])  # type: ignore[type-abstract]
+        await resources.get(Executor).scale(action["recommended_replicas"])
     except BaseException:
         await asyncio.shield(_failed(resources, tenant_id, profile, action))
         raise

@@ -38,12 +38,12 @@ class BrokenEmbedder(FakeEmbedder):
 async def test_an_embedder_that_fails(scripted: Installation, error: BaseException, code: str) -> None:
     person, corpus = await scripted.asker()
     resources = scripted.api.resources
-    whole = resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
+    whole = resources.get(Embedder)
     resources.put(Embedder, BrokenEmbedder(error))
     try:
         events = await person.run(corpus, "Who is the lighthouse keeper?")
     finally:
-        resources.put(Embedder, whole)  # type: ignore[type-abstract]  # the port is the key
+        resources.put(Embedder, whole)
     check_grammar(events)
     assert code_of(events) == code
     assert (await scripted.receipt(person, run_id_of(events)))["state"] == "failed"
@@ -145,7 +145,7 @@ async def test_a_database_that_was_away_for_longer_than_the_lease_ends_the_run_a
 async def test_a_database_lost_before_the_retrieval_ends_the_run_with_a_code(broken: Broken) -> None:
     person, corpus = await broken.installation.asker()
     resources = broken.installation.api.resources
-    whole = resources.get(Embedder)  # type: ignore[type-abstract]  # the port is the key
+    whole = resources.get(Embedder)
 
     class Slow(FakeEmbedder):
         async def embed(self, texts: object, *, urgent: bool = False, tenant_id: str = "") -> object:  # type: ignore[override]  # as its parent
@@ -156,7 +156,7 @@ async def test_a_database_lost_before_the_retrieval_ends_the_run_with_a_code(bro
     try:
         events = await person.run(corpus, "Who is the lighthouse keeper?")
     finally:
-        resources.put(Embedder, whole)  # type: ignore[type-abstract]  # the port is the key
+        resources.put(Embedder, whole)
         broken.find_database()
     check_grammar(events)
     assert code_of(events) == "SERVICE_UNAVAILABLE"

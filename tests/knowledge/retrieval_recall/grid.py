@@ -65,7 +65,7 @@ class Grid:
         self._resources = Resources()
         self._resources.put(Settings, settings)
         self._resources.put(Spaces, Spaces())
-        self._resources.put(Embedder, StandIn(library.model, library.dimensions))  # type: ignore[type-abstract]  # the port is the key
+        self._resources.put(Embedder, StandIn(library.model, library.dimensions))
         self._vectors: list[Vectors] = []
         self._places: dict[tuple[str, int], int] = {}
 
