@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from sqlalchemy.util import await_only
-
-from alembic import op
+from nexusrag.infra import walls
 
 revision = "0003"
 down_revision = "0002"
@@ -13,8 +11,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    script = Path(__file__).with_suffix(".sql").read_text()
-    await_only(op.get_bind().connection.driver_connection.execute(script))
+    walls.run(Path(__file__).with_suffix(".sql"))
 
 
 def downgrade() -> None:

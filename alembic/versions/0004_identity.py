@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from sqlalchemy.util import await_only
-
 from alembic import op
+from nexusrag.infra import walls
 
 revision = "0004"
 down_revision = "0003"
@@ -41,35 +40,19 @@ PLAIN = (
     "policy_matches(jsonb, text)",
 )
 HERE = Path(__file__).parent
-OWN = "= nullif(current_setting('app.tenant', true), '')"
 
 
 def upgrade() -> None:
-    _run((HERE / "0004_identity.sql").read_text())
-    for table in TENANT_TABLES:
-        _wall(table, f"tenant_id {OWN}")
-        op.execute(f"grant select, insert, update, delete on {table} to nexusrag_app")
+    walls.run(HERE / "0004_identity.sql")
+    walls.own_rows(TENANT_TABLES)
     # Every tenant is bound by the platform's policies and reads them; only the platform writes them (policy_global_put).
-    _wall("policies", f"tenant_id {OWN}")
+    walls.wall("policies", f"tenant_id {walls.OWN}")
     op.execute("create policy of_platform on policies for select to nexusrag_app using (tenant_id is null)")
-    op.execute("grant select, insert, update, delete on policies to nexusrag_app")
-    op.execute("grant select, insert, update, delete on login_attempts to nexusrag_app")
-    _run((HERE / "0004_functions.sql").read_text())
-    for function in (*FUNCTIONS, *PLAIN):
-        op.execute(f"grant execute on function {function} to nexusrag_app")
+    walls.allow_rows("policies")
+    walls.allow_rows("login_attempts")
+    walls.run(HERE / "0004_functions.sql")
+    walls.allow_calls((*FUNCTIONS, *PLAIN))
 
 
 def downgrade() -> None:
     raise RuntimeError("Credentials and grants would be lost; restore a backup instead.")
-
-
-def _wall(table: str, using: str) -> None:
-    op.execute(f"alter table {table} enable row level security")
-    op.execute(f"alter table {table} force row level security")
-    op.execute(f"create policy tenant on {table} to nexusrag_app using ({using}) with check ({using})")
-    op.execute(f"create policy system on {table} to nexusrag_system using (true) with check (true)")
-
-
-def _run(script: str) -> None:
-    """Several statements at once: the driver's simple protocol takes a whole script."""
-    await_only(op.get_bind().connection.driver_connection.execute(script))
