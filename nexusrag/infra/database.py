@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import numpy as np
@@ -15,10 +15,9 @@ import structlog
 from numpy.typing import NDArray
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import NullPool
 
 from nexusrag.infra.models import TenantScoped
 from nexusrag.infra.urls import connect_arguments
@@ -92,9 +91,24 @@ class Work:
         if self._session is not None:
             await self._session.flush()
 
-    async def _close(self) -> None:
+    @property
+    def is_plain(self) -> bool:
+        """Whether SQLAlchemy had no part in it."""
+        return self._session is None and not self.connection.in_transaction()
+
+    async def leave(self) -> None:
+        """SQLAlchemy's part of the end; the transaction itself is over."""
         if self._session is not None:
             await self._session.close()
+        if self.connection.in_transaction():
+            await self.connection.rollback()
+
+
+class _Pooled(NamedTuple):
+    """One connection in both its forms: SQLAlchemy's, which is costly to enter, and the driver's beneath it."""
+
+    connection: AsyncConnection
+    raw: "asyncpg.Connection[Any]"
 
 
 class Database:
@@ -103,21 +117,19 @@ class Database:
     def __init__(self, stores: StoreSettings, *, pool_size: int | None = None, tenant_criterion: bool = True) -> None:
         self._arguments = connect_arguments(stores.database_url.get_secret_value())
         self._timeout_ms = stores.api_db_statement_timeout_ms
-        size = pool_size or stores.api_db_pool_size
+        self._size = size = pool_size or stores.api_db_pool_size
         overflow = 0 if pool_size else stores.api_db_max_overflow
-        # Whoever waits, waits here: those who wait inside the pool are not woken when a connection cannot be made.
+        # The pool: a place for whoever may have a connection, and the connections that nobody has at present, the last used on top.
+        # SQLAlchemy's own costs more than a statement each time, since it switches to a greenlet and back.
         self._places = asyncio.Semaphore(size + overflow)
+        self._idle: list[_Pooled] = []
         self._least_wait_s = inf
         self.engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._connect,
-            poolclass=AsyncAdaptedQueuePool,
-            pool_size=size,
-            max_overflow=overflow,
-            pool_timeout=_PATIENCE_S,
+            poolclass=NullPool,
             json_deserializer=orjson.loads,  # also for statements on the driver: jsonb arrives as values
             isolation_level="AUTOCOMMIT",  # Work sends BEGIN and COMMIT itself, with the tenant, in one round trip
-            pool_reset_on_return=None,
         )
         self.tenant_criterion = tenant_criterion
 
@@ -151,10 +163,29 @@ class Database:
         """
         await self._take_place()
         try:
-            async with self._transaction(tenant_id, options or {}) as work:
-                yield work
-        finally:
+            async with asyncio.timeout(_PATIENCE_S):  # a server that hangs answers nothing, and ends nothing
+                pooled = await self._begin(tenant_id, options or {})
+        except BaseException as error:
             self._places.release()
+            if isinstance(error, (TimeoutError, DBAPIError, *UNREACHABLE)):
+                raise _away(error) from error
+            raise
+        work = Work(tenant_id, *pooled, self.tenant_criterion)
+        try:
+            yield work
+            await work.flush()
+            await self._commit(work)
+        except BaseException as error:
+            # One task: whoever is cancelled once more meanwhile must not give the connection away in the middle of its rollback.
+            await asyncio.shield(self._abandon(work, pooled))
+            if unreachable(error):
+                raise _away(error) from error
+            raise
+        else:
+            if work.is_plain:
+                await self._put_back(pooled)
+            else:
+                await asyncio.shield(self._release(work, pooled))
 
     async def _take_place(self) -> None:
         if not self._places.locked():
@@ -175,47 +206,45 @@ class Database:
         waited, self._least_wait_s = self._least_wait_s, inf
         return waited if waited < inf else 0.0
 
-    @asynccontextmanager
-    async def _transaction(self, tenant_id: str | None, options: Mapping[str, str]) -> AsyncIterator[Work]:
-        try:
-            async with asyncio.timeout(_PATIENCE_S):  # a server that hangs answers nothing, and ends nothing
-                connection = await self._begin(tenant_id, options)
-        except (TimeoutError, PoolTimeoutError, DBAPIError, *UNREACHABLE) as error:
-            raise _away(error) from error
-        work = Work(tenant_id, connection, await _driver(connection), self.tenant_criterion)
-        try:
-            yield work
-            await work.flush()
-            await self._commit(work)
-        except BaseException as error:
-            # One task: whoever is cancelled once more meanwhile must not give the connection away in the middle of its rollback.
-            await asyncio.shield(self._abandon(work))
-            if unreachable(error):
-                raise _away(error) from error
-            raise
-        else:
-            await asyncio.shield(_release(work))
-
-    async def _begin(self, tenant_id: str | None, options: Mapping[str, str]) -> AsyncConnection:
+    async def _begin(self, tenant_id: str | None, options: Mapping[str, str]) -> _Pooled:
         script = _opening(tenant_id, options)
         for last in (False, True):
-            connection = await self.engine.connect()
+            pooled = self._idle.pop() if self._idle else await self._open()
             try:
-                await (await _driver(connection)).execute(script)
+                await pooled.raw.execute(script)
             except UNREACHABLE:
-                await connection.invalidate()
-                await connection.close()
+                await _discard(pooled)
                 # One connection of a restarted server is dead, so all are: a new pool, and one more try.
-                await self.engine.dispose()
+                await self.dispose()
                 if last:
                     raise
             except BaseException:
-                await connection.invalidate()
-                await connection.close()
+                await _discard(pooled)
                 raise
             else:
-                return connection
+                return pooled
         raise AssertionError("unreachable")
+
+    async def _open(self) -> _Pooled:
+        connection = await self.engine.connect()
+        driver: asyncpg.Connection[Any] = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
+        return _Pooled(connection, driver)
+
+    async def _put_back(self, pooled: _Pooled) -> None:
+        whole = not (pooled.connection.invalidated or pooled.raw.is_closed() or pooled.raw.is_in_transaction())
+        try:
+            if whole and len(self._idle) < self._size:
+                self._idle.append(pooled)
+            else:
+                await _discard(pooled)
+        finally:
+            self._places.release()
+
+    async def _release(self, work: Work, pooled: _Pooled) -> None:
+        try:
+            await work.leave()
+        finally:
+            await self._put_back(pooled)
 
     async def _commit(self, work: Work) -> None:
         work.commit_sent = True
@@ -223,16 +252,22 @@ class Database:
         if status != "COMMIT":  # a swallowed error had aborted the transaction
             raise RuntimeError(f"The transaction ended in {status}.")
 
-    async def _abandon(self, work: Work) -> None:
+    async def _abandon(self, work: Work, pooled: _Pooled) -> None:
         try:
-            if work.raw.is_in_transaction():
-                await work.raw.execute("ROLLBACK")
+            if pooled.raw.is_in_transaction():
+                await pooled.raw.execute("ROLLBACK")
         except Exception:  # the connection is lost, and with it the transaction
-            await work.connection.invalidate()
+            pooled.raw.terminate()
         finally:
-            await _release(work)
+            await self._release(work, pooled)
+
+    async def dispose(self) -> None:
+        """Drop the connections that nobody has."""
+        while self._idle:
+            await _discard(self._idle.pop())
 
     async def close(self) -> None:
+        await self.dispose()
         await self.engine.dispose()
 
 
@@ -263,16 +298,10 @@ def _literal(value: str) -> str:
     return value
 
 
-async def _driver(connection: AsyncConnection) -> "asyncpg.Connection[Any]":
-    driver: asyncpg.Connection[Any] = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
-    return driver
-
-
-async def _release(work: Work) -> None:
-    try:
-        await work._close()
-    finally:
-        await work.connection.close()
+async def _discard(pooled: _Pooled) -> None:
+    pooled.raw.terminate()  # whatever it is in the middle of, nobody waits for a server that may be gone
+    await pooled.connection.invalidate()
+    await pooled.connection.close()
 
 
 def _away(error: BaseException) -> ApiError:

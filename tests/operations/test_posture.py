@@ -65,7 +65,7 @@ async def test_a_login_that_could_step_around_the_walls_is_told_and_so_are_walls
         def stay_superuser(connection: Any, _: Any) -> None:
             connection.run_async(lambda driver: driver.execute("set role none"))
 
-        await database.engine.dispose()
+        await database.dispose()
         told = await posture(api)
         assert told["enforcement_mode"] == "predicate_only"
         assert {"documents", "api_keys", "audit_events"} <= set(told["unguarded_tables"])

@@ -41,4 +41,4 @@ async def without_row_level_security(database: Database, servers: Servers) -> No
     def stay_superuser(connection: Any, _: Any) -> None:
         connection.run_async(lambda driver: driver.execute("set role none"))
 
-    await database.engine.dispose()
+    await database.dispose()

@@ -49,17 +49,15 @@ class Counter:
     def __init__(self, held: Installation, redis: Proxy) -> None:
         self.held = held
         self.tally = Tally()
-        self._known: set[int] = set()
         redis.cut_after = self._command
-        engine = held.api.resources.get(Database).engine.sync_engine
-        event.listen(engine, "checkout", self._checked_out)
-        event.listen(engine, "before_cursor_execute", self._prepared)
+        database = held.api.resources.get(Database)
+        event.listen(database.engine.sync_engine, "connect", lambda connection, _: self._listen(connection.driver_connection))
+        event.listen(database.engine.sync_engine, "before_cursor_execute", self._prepared)
+        for pooled in database._idle:
+            self._listen(pooled.raw)
 
-    def _checked_out(self, connection: Any, *_: object) -> None:
-        driver = connection.driver_connection
-        if id(driver) not in self._known:
-            self._known.add(id(driver))
-            driver.add_query_logger(self._statement)
+    def _listen(self, driver: Any) -> None:
+        driver.add_query_logger(self._statement)
 
     def _prepared(self, _: Any, __: Any, statement: str, *___: Any) -> None:
         self.tally.statements.append(statement)  # the driver does not log what SQLAlchemy has prepared
