@@ -24,6 +24,7 @@ PLAIN = (
     f"usage_admit(text, date, bigint, bigint, numeric, boolean, boolean, {_CAPS})",
     f"ledger_reserve(text, text, text, integer, bigint, numeric, interval, text, text, timestamp with time zone, boolean, {_CAPS})",
     "ledger_write_lines(text, text, text, date, timestamp with time zone, jsonb)",
+    "usage_add(text, date, bigint, bigint, bigint, bigint, numeric, numeric)",
     "ledger_total(jsonb)",
     "ledger_settle(text, text, bigint, boolean, jsonb, boolean)",
     "ledger_charge(text, text, text, bigint, boolean, jsonb, text, text, timestamp with time zone)",

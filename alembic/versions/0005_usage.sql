@@ -112,9 +112,35 @@ declare
     d_tokens bigint;
     direct bigint := case when p_direct then p_units else 0 end;
     held bigint := p_units - direct;
+    first date := date_trunc('month', p_day)::date;
 begin
+    -- Nearly always nothing is in the way: then each row is written as it is found.
+    update usage_periods u set direct_units = u.direct_units + direct, held_units = u.held_units + held,
+        held_tokens = u.held_tokens + p_tokens, held_usd = u.held_usd + p_usd
+    where u.tenant_id = p_tenant and u.period = 'month' and u.starts_on = first
+      and (p_usd <= 0 or p_month_usd is null or u.usd + u.held_usd + p_usd <= p_month_usd)
+      and (p_counted or p_units <= 0 or p_month_units is null
+           or u.plain_units + u.direct_units + u.units + u.held_units + p_units <= p_month_units)
+      and (p_tokens <= 0 or p_month_tokens is null or u.tokens + u.held_tokens + p_tokens <= p_month_tokens)
+    returning u.* into m;
+    if found then
+        update usage_periods u set direct_units = u.direct_units + direct, held_units = u.held_units + held,
+            held_tokens = u.held_tokens + p_tokens, held_usd = u.held_usd + p_usd
+        where u.tenant_id = p_tenant and u.period = 'day' and u.starts_on = p_day
+          and (p_counted or p_units <= 0 or p_day_units is null
+               or u.plain_units + u.direct_units + u.units + u.held_units + p_units <= p_day_units)
+          and (p_tokens <= 0 or p_day_tokens is null or u.tokens + u.held_tokens + p_tokens <= p_day_tokens)
+        returning u.* into d;
+        if found then
+            refused := false;
+            return;
+        end if;
+        update usage_periods u set direct_units = u.direct_units - direct, held_units = u.held_units - held,
+            held_tokens = u.held_tokens - p_tokens, held_usd = u.held_usd - p_usd
+        where u.tenant_id = p_tenant and u.period = 'month' and u.starts_on = first;
+    end if;
     perform usage_lock(p_tenant, p_day);
-    select * into m from usage_periods u where u.tenant_id = p_tenant and u.period = 'month' and u.starts_on = date_trunc('month', p_day)::date;
+    select * into m from usage_periods u where u.tenant_id = p_tenant and u.period = 'month' and u.starts_on = first;
     select * into d from usage_periods u where u.tenant_id = p_tenant and u.period = 'day' and u.starts_on = p_day;
     m_units := m.plain_units + m.direct_units + m.units + m.held_units;
     d_units := d.plain_units + d.direct_units + d.units + d.held_units;
@@ -177,15 +203,44 @@ begin
     d := taken.d;
 end $$;
 
-create function ledger_write_lines(p_tenant text, p_subject text, p_route_class text, p_day date, p_at timestamptz, p_lines jsonb) returns void
+-- Returns what they come to.
+create function ledger_write_lines(p_tenant text, p_subject text, p_route_class text, p_day date, p_at timestamptz, p_lines jsonb) returns numeric
 language sql volatile as $$
-    insert into ledger_lines
-        (tenant_id, subject, day, at, route_class, component, provider, model, rate_type, quantity, rate_usd, price_id, usd, estimated)
-    select p_tenant, p_subject, p_day, p_at, p_route_class, l.component, l.provider, l.model, l.rate_type, l.quantity, l.rate_usd,
-           l.price_id, l.usd, l.estimated
-    from jsonb_to_recordset(p_lines) as l (component text, provider text, model text, rate_type text, quantity numeric(20, 6),
-        rate_usd numeric(24, 12), price_id text, usd numeric(24, 12), estimated boolean)
+    with written as (
+        insert into ledger_lines
+            (tenant_id, subject, day, at, route_class, component, provider, model, rate_type, quantity, rate_usd, price_id, usd, estimated)
+        select p_tenant, p_subject, p_day, p_at, p_route_class, l.component, l.provider, l.model, l.rate_type, l.quantity, l.rate_usd,
+               l.price_id, l.usd, l.estimated
+        from jsonb_to_recordset(p_lines) as l (component text, provider text, model text, rate_type text, quantity numeric(20, 6),
+            rate_usd numeric(24, 12), price_id text, usd numeric(24, 12), estimated boolean)
+        returning usd
+    )
+    select coalesce(sum(written.usd), 0) from written
 $$;
+
+-- Adds to a day and its month, whose rows are made unless they exist.
+create function usage_add(
+    p_tenant text, p_day date, p_units bigint, p_held_units bigint, p_tokens bigint, p_held_tokens bigint, p_usd numeric, p_held_usd numeric
+) returns void
+language plpgsql volatile as $$
+declare
+    first date := date_trunc('month', p_day)::date;
+begin
+    for attempt in 1..2 loop
+        update usage_periods u set units = u.units + p_units, held_units = u.held_units + p_held_units, tokens = u.tokens + p_tokens,
+            held_tokens = u.held_tokens + p_held_tokens, usd = u.usd + p_usd, held_usd = u.held_usd + p_held_usd
+        where u.tenant_id = p_tenant and u.period = 'month' and u.starts_on = first;
+        exit when found;
+        perform usage_lock(p_tenant, p_day);
+    end loop;
+    for attempt in 1..2 loop
+        update usage_periods u set units = u.units + p_units, held_units = u.held_units + p_held_units, tokens = u.tokens + p_tokens,
+            held_tokens = u.held_tokens + p_held_tokens, usd = u.usd + p_usd, held_usd = u.held_usd + p_held_usd
+        where u.tenant_id = p_tenant and u.period = 'day' and u.starts_on = p_day;
+        exit when found;
+        perform usage_lock(p_tenant, p_day);
+    end loop;
+end $$;
 
 create function ledger_total(p_lines jsonb) returns numeric
 language sql immutable as $$
@@ -218,17 +273,15 @@ begin
         delete from ledger_lines l where l.tenant_id = p_tenant and l.subject = p_subject
             and (e.state = 'expired' or l.component in (select g.component from jsonb_to_recordset(p_lines) as g (component text)));
     end if;
-    perform usage_lock(p_tenant, e.day);
-    perform ledger_write_lines(p_tenant, p_subject, e.route_class, e.day, e.held_at, p_lines);
-    select coalesce(sum(l.usd), 0) into total from ledger_lines l where l.tenant_id = p_tenant and l.subject = p_subject;
-    update usage_periods u set units = u.units + left_units, held_units = u.held_units - left_units,
-        tokens = u.tokens + p_tokens - e.tokens, held_tokens = u.held_tokens - left_tokens,
-        usd = u.usd + total - e.usd, held_usd = u.held_usd - left_usd
-    where u.tenant_id = p_tenant
-      and ((u.period = 'month' and u.starts_on = date_trunc('month', e.day)::date) or (u.period = 'day' and u.starts_on = e.day));
+    total := ledger_write_lines(p_tenant, p_subject, e.route_class, e.day, e.held_at, p_lines);
+    if e.state <> 'held' then  -- lines of other components stand
+        select coalesce(sum(l.usd), 0) into total from ledger_lines l where l.tenant_id = p_tenant and l.subject = p_subject;
+    end if;
     update ledger l set state = case when p_expired then 'expired' else 'settled' end, tokens = p_tokens, usd = total,
         estimated = p_estimated, settled_at = clock_timestamp()
     where l.tenant_id = p_tenant and l.subject = p_subject;
+    -- Last: all of a tenant's work meets in these two rows, and waits until the transaction ends.
+    perform usage_add(p_tenant, e.day, left_units, -left_units, p_tokens - e.tokens, -left_tokens, total - e.usd, -left_usd);
     return true;
 end $$;
 
@@ -248,11 +301,8 @@ begin
     if not found then
         return false;
     end if;
-    perform usage_lock(p_tenant, today);
-    update usage_periods u set tokens = u.tokens + p_tokens, usd = u.usd + total
-    where u.tenant_id = p_tenant
-      and ((u.period = 'month' and u.starts_on = date_trunc('month', today)::date) or (u.period = 'day' and u.starts_on = today));
     perform ledger_write_lines(p_tenant, p_subject, p_route_class, today, p_at, p_lines);
+    perform usage_add(p_tenant, today, 0, 0, p_tokens, 0, total, 0);
     return true;
 end $$;
 
