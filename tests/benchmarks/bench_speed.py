@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from nexusrag.billing.plans.provision import assign
 from nexusrag.identity.api_keys.provision import create_key
 from nexusrag.infra.commands import acting_in
 from nexusrag.kernel.ids import new_id
@@ -84,6 +85,7 @@ async def both(servers: Servers, env: dict[str, str]) -> AsyncIterator[tuple[str
     """Ours, the floor, and the headers of an admin whose corpus `c1` holds ten documents."""
     admin = await servers.admin()
     made = await create_key(admin, pepper=env["AUTH_KEY_PEPPER"], tenant=new_id("t").replace("_", "-"), role="admin", name="bench")
+    await assign(admin, made["tenant_id"], "enterprise")  # whose requests are counted and not limited
     await ensure_corpus(admin, made["tenant_id"], "c1", "c1", "tenant")
     headers = {"Authorization": f"Bearer {made['api_key']}"}
     ours, floor = free_port(), free_port()
