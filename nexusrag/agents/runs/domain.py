@@ -13,8 +13,8 @@ from nexusrag.web.domain import Cron, Domain
 
 @asynccontextmanager
 async def _registry(resources: Resources) -> AsyncIterator[None]:
-    await reaper.roll_partitions(resources)  # an installation may have slept for weeks
     registry = resources.put(RunRegistry, RunRegistry(resources))
+    await registry.roll()  # an installation may have slept for weeks
     revocations = resources.put(Revocations, Revocations(resources))
     registry.start()
     try:

@@ -68,5 +68,6 @@ async def _spent(resources: Resources, work: Work, run: Any) -> Spent:
 
 async def roll_partitions(resources: Resources) -> None:
     """Tomorrow's journal exists before tomorrow; days that ended long enough ago are dropped."""
-    async with resources.get(Database).work(None) as work:
+    # Everybody who writes events queues behind whoever waits for the table itself: better to come again than to wait long.
+    async with resources.get(Database).work(None, options={"lock_timeout": "1000"}) as work:
         await work.raw.execute("select partitions_roll(interval '1 day')")

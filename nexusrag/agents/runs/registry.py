@@ -26,7 +26,7 @@ CANCEL = "run_cancel"
 READERS_MAX = 16  # of one run in one process: it is one person's, who has no more windows. Each costs a connection, or polls.
 _FINISH_S = 4.0  # what a stopping process gives its runs: half of the time that the server gives their connections
 _END_S = 3.0  # longest wait for ends to be written
-_ROLL_S = 3600.0
+_ROLL_S, _ROLL_AGAIN_S = 3600.0, 10.0
 
 
 class RunRegistry:
@@ -182,14 +182,21 @@ class RunRegistry:
                 elif held[run_id]:
                     self.stop(live, ErrorCode.RUN_CANCELLED)
 
+    async def roll(self) -> bool:
+        """Make the journal's tables of the next days, and drop those of days that are over. False: not now, try again."""
+        try:
+            await reaper.roll_partitions(self._resources)
+        except (ApiError, asyncpg.PostgresError) as error:
+            log.warning("runs.not_rolled", error=type(error).__name__)
+            return False
+        return True
+
     async def _roll(self) -> None:
         # Each process by itself: without tomorrow's journal there are no runs tomorrow, whether a worker lives or not.
+        pause = _ROLL_AGAIN_S
         while True:
-            await asyncio.sleep(_ROLL_S)
-            try:
-                await reaper.roll_partitions(self._resources)
-            except (ApiError, asyncpg.PostgresError) as error:
-                log.warning("runs.not_rolled", error=type(error).__name__)
+            await asyncio.sleep(pause)
+            pause = _ROLL_S if await self.roll() else _ROLL_AGAIN_S
 
     async def _beat(self) -> None:
         pause = min(self._heartbeat_s / 4, 1.0)
