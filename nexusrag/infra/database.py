@@ -85,7 +85,7 @@ class Work:
 
     async def set_options(self, options: Mapping[str, str]) -> None:
         """Settings for the rest of this transaction."""
-        await self.raw.execute(f"SELECT {_set_calls(options)}")
+        await self.raw.execute(_set_locally(options))
 
     async def flush(self) -> None:
         if self._session is not None:
@@ -285,11 +285,11 @@ def _opening(tenant_id: str | None, options: Mapping[str, str]) -> str:
     if tenant_id is not None and not is_tenant_id(tenant_id):
         raise ValueError("not a tenant id")
     settings = {**({"app.tenant": tenant_id} if tenant_id else {}), **options}
-    return f"RESET ALL; BEGIN; SELECT {_set_calls(settings)}" if settings else "RESET ALL; BEGIN"
+    return f"RESET ALL; BEGIN; {_set_locally(settings)}" if settings else "RESET ALL; BEGIN"
 
 
-def _set_calls(settings: Mapping[str, str]) -> str:
-    return ", ".join(f"set_config('{_literal(name)}', '{_literal(value)}', true)" for name, value in settings.items())
+def _set_locally(settings: Mapping[str, str]) -> str:
+    return "; ".join(f"SET LOCAL {_literal(name)} = '{_literal(value)}'" for name, value in settings.items())
 
 
 def _literal(value: str) -> str:

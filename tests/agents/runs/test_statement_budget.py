@@ -63,12 +63,12 @@ class Counter:
         self.tally.statements.append(statement)  # the driver does not log what SQLAlchemy has prepared
 
     def _statement(self, record: LoggedQuery) -> None:
-        # The opening of a transaction is one script: RESET ALL; BEGIN; SELECT set_config(...), which counts for its last part.
-        for part in record.query.split("; "):
-            if part == "COMMIT":
-                self.tally.commits += 1
-            elif part not in ("RESET ALL", "BEGIN", "ROLLBACK"):
-                self.tally.statements.append(part)
+        # The opening of a transaction is one script: RESET ALL; BEGIN; SET LOCAL …; SET LOCAL …, which counts for its last part.
+        parts = record.query.split("; ")
+        if parts[-1] == "COMMIT":
+            self.tally.commits += 1
+        elif parts[-1] not in ("BEGIN", "ROLLBACK"):
+            self.tally.statements.append(parts[-1])
 
     def _command(self, piece: bytes) -> bool:
         names = [name.decode().upper() for name in COMMAND.findall(piece)]
