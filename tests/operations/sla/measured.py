@@ -13,14 +13,14 @@ from tests.support.api import Api, Person
 from tests.support.behind import rows
 
 MINUTE = timedelta(minutes=1)
-# Windows that closed a while ago, so that no worker judges them anew: the assignment begins to be judged at the first of them.
-START = datetime.now(UTC).replace(second=0, microsecond=0) - 30 * MINUTE
+# Windows to come, which no worker judges: the test alone does, as if they had closed.
+START = datetime.now(UTC).replace(second=0, microsecond=0) + 1000 * MINUTE
 
 
 async def under(
     api: Api, *, trigger: int = 2, mode: str = "enforce", objectives: dict[str, Any] | None = None, **mitigation: Any
 ) -> Person:
-    """An admin whose tenant is under a policy that no worker judges: the test does."""
+    """An admin whose tenant is under a policy."""
     admin = await api.person()
     config = {
         "objectives": objectives or {"p95_ms_max": {"run": 1000}},
@@ -30,7 +30,7 @@ async def under(
     policy = (await admin.post("/v1/admin/sla/policies", json={"name": "P", "tier": "pro", "config_json": config})).json()["data"]
     answer = await admin.patch(f"/v1/admin/sla/assignments/{admin.tenant}", json={"policy_id": policy["id"]})
     assert answer.status_code == 200, answer.text
-    await rows(api, "update sla_assignments set evaluated_to = $2 where tenant_id = $1", admin.tenant, START + 1000 * MINUTE)
+    await rows(api, "update sla_assignments set evaluated_to = $2 where tenant_id = $1", admin.tenant, START)
     return admin
 
 
@@ -49,10 +49,8 @@ async def measure(
 async def judge(api: Api, person: Person, window: int, *, heard: bool = True) -> None:
     """Judge the window of this number, as a worker would have."""
     end = START + (window + 1) * MINUTE
-    await rows(api, "update sla_assignments set evaluated_to = $2 where tenant_id = $1", person.tenant, end - MINUTE)
     async with api.resources.get(Database).work(person.tenant) as work:
         await evaluate_tenant(work, end, api.resources.get(Settings).sla, heard=heard)
-    await rows(api, "update sla_assignments set evaluated_to = $2 where tenant_id = $1", person.tenant, START + 1000 * MINUTE)
 
 
 async def after(api: Api, person: Person, *ms: float | None) -> None:

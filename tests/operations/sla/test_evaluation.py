@@ -49,7 +49,6 @@ async def test_an_interruption_of_measuring_breaches_nothing(api: Api) -> None:
 async def test_two_who_judge_at_once_open_one_incident_and_count_one_window(api: Api) -> None:
     admin = await under(api, trigger=1)
     await measure(api, admin, 0, SLOW)
-    await rows(api, "update sla_assignments set evaluated_to = $2 where tenant_id = $1", admin.tenant, START)
     settings, database = api.resources.get(Settings).sla, api.resources.get(Database)
 
     async def one() -> None:
