@@ -36,7 +36,7 @@ async def felt(there: Person, path: str, body: dict[str, object], expected: tupl
         return await met(await there.post(path, json=body)) == expected
 
     await until(so, 5, 0.01)
-    assert monotonic() - since < 1
+    assert monotonic() - since < 2
 
 
 async def test_a_switch_acts_in_the_other_process(pair: tuple[Person, Person, Person]) -> None:

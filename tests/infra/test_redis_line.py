@@ -78,11 +78,11 @@ async def test_a_silent_redis_costs_the_budget_once(proxied: tuple[Redis, Proxy]
     began = loop.time()
     with pytest.raises(RedisAwayError):
         await redis.ask(lambda: redis.line.run("PING"))
-    assert 0.09 <= loop.time() - began < 0.3
+    assert 0.09 <= loop.time() - began < 1
     began = loop.time()
     with pytest.raises(RedisAwayError):
         await redis.ask(lambda: redis.line.run("PING"))
-    assert loop.time() - began < 0.02 and redis.is_left_alone
+    assert loop.time() - began < 0.09 and redis.is_left_alone
     proxy.answering.set()
 
 

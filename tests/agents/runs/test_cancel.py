@@ -19,7 +19,7 @@ async def stopped(scripted: Installation) -> None:
     async def closed() -> bool:
         return scripted.model.open == 0
 
-    await until(closed, within_s=1)
+    await until(closed, within_s=2)
 
 
 @pytest.mark.parametrize("where", ["here", "elsewhere"])

@@ -229,13 +229,13 @@ async def test_a_filter_is_refused(client: Scim, text: str) -> None:
     if text.isascii() and "\n" not in text:
         answers.append(await client.get("/Users", params={"filter": text or " "}))
     assert [refused(answer) for answer in answers] == [(400, "invalidFilter")] * len(answers)
-    assert monotonic() - begun < 1
+    assert monotonic() - begun < 5
 
 
 async def test_a_filter_of_100_kilobytes_is_refused_at_once(client: Scim) -> None:
     begun = monotonic()
     assert refused(await client.post("/Users/.search", {"filter": 'userName eq "x" or ' * 6000})) == (400, "invalidFilter")
-    assert monotonic() - begun < 1
+    assert monotonic() - begun < 5
 
 
 async def test_groups_and_their_members_are_filtered(client: Scim) -> None:

@@ -91,6 +91,6 @@ async def test_a_list_of_ten_thousand_asks_a_handful_of_statements_for_a_page(ap
             answer = (await client.get(path, params=query)).json()
             assert answer["itemsPerPage"] == min(answer["totalResults"], 200) > 0, query
             assert len([one for one in statements if "audit_events" not in one]) <= 5, statements
-            assert monotonic() - begun < 3, query
+            assert monotonic() - begun < 10, query
     finally:
         event.remove(engine, "before_cursor_execute", heard)
