@@ -138,6 +138,11 @@ async def test_a_period_is_read_in_the_usual_forms(api: Api, start: str) -> None
     assert answer.json()["data"]["period_start"] == "2025-05-01T00:00:00Z"
 
 
+async def test_a_period_may_end_where_the_calendar_does(api: Api) -> None:
+    made = await (await api.person()).post(GENERATE, params={"period_start": "9999-12-01", "period_end": "9999-12-31T23:59:59Z"})
+    assert (made.status_code, made.json()["data"]["breakdown_json"]["complete"]) == (200, False), made.text
+
+
 async def test_nobody_finds_another_tenants_reports(api: Api) -> None:
     admin, other = await api.person(), await api.person()
     made = await report(admin)

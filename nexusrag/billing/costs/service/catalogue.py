@@ -2,7 +2,7 @@
 
 import json
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 from typing import Any
 
 from nexusrag.billing.costs import repository
@@ -100,7 +100,7 @@ async def exact_number(call: CallContext, name: str, code: ErrorCode) -> Decimal
             raise TypeError
         number = Decimal(written)
         exponent = number.normalize().as_tuple().exponent
-    except (InvalidOperation, TypeError, ValueError) as error:
+    except (DecimalException, TypeError, ValueError) as error:
         raise ApiError(code, f"{name} must be a number.", {"field": name}) from error
     if not number.is_finite() or abs(number) >= _MOST or not isinstance(exponent, int) or exponent < -_PLACES:
         raise ApiError(code, f"{name} must be less than a billion and have at most {_PLACES} places.", {"field": name})

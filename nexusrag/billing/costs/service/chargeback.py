@@ -27,7 +27,7 @@ async def generate(call: CallContext, period_start: str, period_end: str) -> Cha
     Raises COST_CHARGEBACK_RANGE_INVALID for times that are none, and for a period that is empty, reversed or longer than ten years.
     """
     start, end = _moment(period_start, "period_start"), _moment(period_end, "period_end")
-    if not start < end <= start + _LONGEST:
+    if not timedelta(0) < end - start <= _LONGEST:
         raise _out_of_range("period_end must be later than period_start, by ten years at most.", "period_end")
     rows = await repository.billed(call.db, start, end)
     complete = end <= clock.now() and not await repository.is_open(call.db, start, end)
