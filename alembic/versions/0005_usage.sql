@@ -23,8 +23,8 @@ create table usage_periods (
     held_units bigint not null default 0 check (held_units >= 0),
     tokens bigint not null default 0 check (tokens >= 0),
     held_tokens bigint not null default 0 check (held_tokens >= 0),
-    usd numeric(24, 12) not null default 0 check (usd >= 0),
-    held_usd numeric(24, 12) not null default 0 check (held_usd >= 0),
+    usd numeric(38, 12) not null default 0 check (usd >= 0),
+    held_usd numeric(38, 12) not null default 0 check (held_usd >= 0),
     soft_cap_at timestamptz,
     overage_at timestamptz,
     primary key (tenant_id, period, starts_on)
@@ -39,9 +39,9 @@ create table ledger (
     day date not null,
     units integer not null default 0,
     held_tokens bigint not null default 0,
-    held_usd numeric(24, 12) not null default 0,
+    held_usd numeric(38, 12) not null default 0,
     tokens bigint not null default 0,
-    usd numeric(24, 12) not null default 0,
+    usd numeric(38, 12) not null default 0,
     estimated boolean not null default false,
     user_id text,
     credential_id text,
@@ -70,7 +70,7 @@ create table ledger_lines (
     quantity numeric(20, 6) not null check (quantity >= 0),
     rate_usd numeric(24, 12),
     price_id text,
-    usd numeric(24, 12) not null check (usd >= 0),
+    usd numeric(38, 12) not null check (usd >= 0),
     estimated boolean not null
 );
 create index ledger_lines_day on ledger_lines (tenant_id, day);
@@ -212,7 +212,7 @@ language sql volatile as $$
         select p_tenant, p_subject, p_day, p_at, p_route_class, l.component, l.provider, l.model, l.rate_type, l.quantity, l.rate_usd,
                l.price_id, l.usd, l.estimated
         from jsonb_to_recordset(p_lines) as l (component text, provider text, model text, rate_type text, quantity numeric(20, 6),
-            rate_usd numeric(24, 12), price_id text, usd numeric(24, 12), estimated boolean)
+            rate_usd numeric(24, 12), price_id text, usd numeric(38, 12), estimated boolean)
         returning usd
     )
     select coalesce(sum(written.usd), 0) from written
@@ -244,7 +244,7 @@ end $$;
 
 create function ledger_total(p_lines jsonb) returns numeric
 language sql immutable as $$
-    select coalesce(sum(l.usd), 0) from jsonb_to_recordset(p_lines) as l (usd numeric(24, 12))
+    select coalesce(sum(l.usd), 0) from jsonb_to_recordset(p_lines) as l (usd numeric(38, 12))
 $$;
 
 -- Settles an entry with what was really used: a held one, one that had expired, or one that was settled by estimate when the exact figures

@@ -43,7 +43,7 @@ create table chargeback_reports (
     period_start timestamptz not null,
     period_end timestamptz not null check (period_end > period_start),
     currency text not null,
-    total_usd numeric(24, 12) not null,
+    total_usd numeric(38, 12) not null,
     breakdown_json jsonb not null,
     generated_at timestamptz not null default clock_timestamp(),
     generated_by text,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from nexusrag.billing.costs.facade import Metered
-from tests.billing.costs.support import CATALOG, JANUARY, add_price, lines_for, price
+from tests.billing.costs.support import CATALOG, JANUARY, add_price, lines_for, price, spend
 from tests.support.api import Api, Person, error_of
 from tests.support.behind import audited, rows
 
@@ -53,6 +53,7 @@ async def test_a_rate_is_taken_exactly_as_it_is_written(api: Api, written: str) 
         {"rate_value_usd": 1e-13},
         {"rate_value_usd": "much"},
         {"rate_value_usd": "NaN"},
+        {"rate_value_usd": "1e1000000"},
         {"effective_to": "2026-01-01T00:00:00Z"},
         {"effective_to": "2025-01-01T00:00:00Z"},
     ],
@@ -72,6 +73,16 @@ async def test_a_price_that_cannot_be_is_refused(api: Api, changes: Any) -> None
 )  # fmt: skip
 async def test_a_malformed_price_is_refused(api: Api, changes: Any) -> None:
     assert (await (await api.person()).post(CATALOG, json=price(**changes))).status_code == 422
+
+
+async def test_what_is_used_at_the_highest_price_that_there_may_be_is_charged(api: Api) -> None:
+    admin = await api.person()
+    await add_price(admin, rate_value_usd=999_999_999, effective_from="2025-01-01T00:00:00Z")
+    used = await lines_for(api, admin, Metered(component="llm", provider="openai", input_tokens=3_000_000), at=JANUARY)
+    for _ in range(2):
+        await spend(api, admin, *used, at=JANUARY)
+    summary = (await admin.get("/v1/admin/costs/spend/summary", params={"year_month": "2026-01"})).json()["data"]
+    assert summary["total_usd"] == 2 * 3_000 * 999_999_999
 
 
 async def test_prices_of_one_rate_do_not_overlap(api: Api) -> None:
