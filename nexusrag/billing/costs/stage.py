@@ -18,10 +18,13 @@ async def check(call: CallContext) -> None:
     settings = call.of(Settings).costs
     if not settings.cost_governance_enabled or not FEATURES & call.principal.features:
         return
+    if call.acting_in is not None:  # what another tenant spends is told to its own admins alone
+        return
     standing = await standing_of(call.resources, call.db)
     spends = call.gate.action in SPENDING and not _is_repeated(call)
-    # A run's reservation is the exact guard; all else that spends is asked for exactly where there is something to guard.
-    if spends and standing.budget.cap is not None and call.gate.action is not Action.RUNS_CREATE:
+    # A run's reservation is the exact guard, unless figures that are seconds old would refuse it already; all else that spends is asked
+    # for exactly where there is something to guard.
+    if spends and standing.budget.cap is not None and (call.gate.action is not Action.RUNS_CREATE or standing.status == "capped"):
         standing = await standing_of(call.resources, call.db, anew=True)
     call.headers.update(standing.headers())
     if not spends:

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from nexusrag.billing.costs.terms import SpendFigures
+from nexusrag.billing.ledger.facade import Caps, Reservation, reserve, settle
+from nexusrag.infra.database import Database
 from nexusrag.kernel.ids import new_id
 from tests.billing.costs.support import BUDGET, add_price, line, set_budget, spend
 from tests.support.api import Api, Event, Person, error_of
@@ -172,6 +175,32 @@ async def test_a_spent_budget_blocks_what_spends_and_nothing_else(api: Api) -> N
     assert (await admin.run(corpus, QUESTION))[-1].type == "done"
     legacy = (await set_budget(admin, current_month_override_usd=1)) and await admin.post("/run", json={**first, "message": "x"})
     assert (legacy.status_code, legacy.json()["detail"]["code"]) == (402, "COST_BUDGET_EXCEEDED")
+
+
+async def test_a_run_is_not_refused_for_what_others_have_given_back_since(api: Api) -> None:
+    admin, corpus = await asker(api)
+    await set_budget(admin, monthly_budget_usd=1, enforce_hard_cap=True)
+    held = Reservation(
+        subject=new_id("run"), route_class="run", units=3, tokens=10, usd=Decimal(1), lasts=timedelta(minutes=1),
+        user_id=admin.user_id, credential_id=admin.key_id,
+    )  # fmt: skip
+    async with api.resources.get(Database).work(admin.tenant) as work:
+        await reserve(work, held, Caps())
+    await api.resources.get(SpendFigures).refresh()
+    body = {"session_id": new_id("s"), "corpus_id": corpus, "message": QUESTION}
+    assert error_of(await admin.post("/v1/run", json=body)) == EXCEEDED
+    async with api.resources.get(Database).work(admin.tenant) as work:
+        await settle(work, held.subject, [], tokens=0, estimated=False)
+    assert (await admin.post("/v1/run", json=body)).status_code == 200
+
+
+async def test_an_operator_is_not_told_what_another_tenant_spends(api: Api) -> None:
+    admin, operator = await api.person(), await api.operator()
+    await set_budget(admin, monthly_budget_usd=7)
+    answer = await operator.get(f"/v1/admin/quotas/{admin.tenant}")
+    assert answer.status_code == 200
+    assert [name for name in answer.headers if name.startswith("x-cost-")] == []
+    assert f"{MONTH}Spend-Usd" in (await operator.get(f"/v1/admin/quotas/{operator.tenant}")).headers
 
 
 async def test_a_spent_budget_that_degrades_makes_runs_cheaper(api: Api) -> None:
