@@ -1,7 +1,7 @@
 """What a run uses: estimated before it begins, counted while it goes on, settled however it ends."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from nexusrag.agents.runs import prompts
@@ -17,6 +17,7 @@ from nexusrag.settings import Settings
 
 REWRITE, ANSWER = "question", "answer"
 _REWRITTEN = 200  # tokens of a question that was made to stand alone, at most
+_TOLD = Decimal(1)  # what a token counts that a model has told
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,10 @@ class Meter:
         if said_before:
             read, output_tokens = read + said + prompts.FRAME_TOKENS, output_tokens + _REWRITTEN
         spoken = output_tokens * 4 if audio else 0
-        metered = self._metered(read, output_tokens, estimate_tokens(question), 1, spoken, True, calls=1)
-        return Spent(read + output_tokens, tuple(priced(self.prices, metered, clock.now())), True)
+        metered = self._metered(read, output_tokens, estimate_tokens(question), 1, spoken, True, calls=2 if said_before else 1)
+        # The model may tell its own figures, which are not scaled as estimates are: those must find room as well.
+        prices = replace(self.prices, estimated_token=max(self.prices.estimated_token, _TOLD))
+        return Spent(read + output_tokens, tuple(priced(prices, metered, clock.now())), True)
 
     @property
     def _unsure(self) -> bool:
