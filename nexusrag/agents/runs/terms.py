@@ -8,6 +8,7 @@ from typing import Any
 
 from nexusrag.agents.runs.metering import Meter, dollars, meter_of
 from nexusrag.agents.runs.schemas import RunRequest
+from nexusrag.billing.admission.facade import say_used
 from nexusrag.billing.costs.facade import budget_exceeded, cap_of, note_reservation
 from nexusrag.billing.ledger.facade import Caps, Reservation, Verdict
 from nexusrag.billing.quotas.facade import Quota, caps, exceeded, quota_of, watch
@@ -72,6 +73,8 @@ async def accept(call: CallContext, terms: Terms, verdict: Verdict) -> None:
         raise exceeded(verdict.period or "month", int(limit), int(used), verdict.cause or "units")
     day, month = verdict.figures.day, verdict.figures.month
     await note_reservation(call, verdict.figures, terms.reservation.usd)
+    if not terms.caps.counted:
+        say_used(call, day.units, month.units)
     watch(call, terms.quota, (day.units, day.tokens), (month.units, month.tokens))
 
 

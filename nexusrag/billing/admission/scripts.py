@@ -53,10 +53,11 @@ end
 if redis.call('ZSCORE', KEYS[3], ARGV[8]) then
   return {0, 0, 1, 0, used[1], used[2]}
 end
-for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 100)) do
+local known = used[1] >= 0 and used[2] >= 0
+for _, member in ipairs(known and redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 100) or {}) do
   redis.call('ZREM', KEYS[3], member)
   local of, back, day = string.match(member, '^(%a)|(%d+)|(%d+)|')
-  if of == 'p' and day == ARGV[13] and tonumber(back) > 0 and used[1] >= 0 and used[2] >= 0 then
+  if of == 'p' and day == ARGV[13] and tonumber(back) > 0 then
     for i = 4, 5 do
       redis.call('HINCRBY', KEYS[i], 'p', -back)
       used[i - 3] = used[i - 3] - back

@@ -48,7 +48,7 @@ class Admission:
 
     `place`: the tenant has not too many requests under way. `over`: the period whose hard cap is in the way. `used`: units of the day and
     the month, with this request's unless it was refused; None where they are not known. `counted`: the units were decided here; otherwise
-    (Redis is away, and it is a run) the ledger decides.
+    (Redis is away, and it is a run) the ledger decides, and `used` is as of before.
     """
 
     quota: Quota
@@ -141,10 +141,13 @@ class Admissions:
         if self._rates.rate_limit_enabled and self._rates.rl_fail_mode == "closed" and call.gate.transaction:
             raise unavailable()
         call.headers[STATUS] = "degraded"
-        if lease.units == 0 or lease.field == "r":
-            return Admission(quota, lease.units, counted=False)
+        if not call.gate.transaction:
+            return Admission(quota, counted=False)
         async with self._database.work(lease.tenant_id) as work:
-            verdict = await count_directly(work, lease.units, caps(quota))
+            if lease.units == 0 or lease.field == "r":
+                held = await figures(work, noon(lease.day))
+                return Admission(quota, lease.units, used=(held.day.units, held.month.units), counted=False)
+            verdict = await count_directly(work, lease.units, caps(quota), noon(lease.day))
         used = verdict.figures.day.units, verdict.figures.month.units
         if verdict.state == "refused":
             return Admission(quota, lease.units, over=verdict.period, used=used)
@@ -165,7 +168,7 @@ class Admissions:
             return
         try:
             async with self._database.work(taken.lease.tenant_id) as work:
-                await give_back_directly(work, taken.lease.units)
+                await give_back_directly(work, taken.lease.units, noon(taken.lease.day))
         except (ApiError, asyncpg.PostgresError) as error:
             log.warning("admission.unreturned", tenant=taken.lease.tenant_id, error=type(error).__name__)
 

@@ -1,6 +1,7 @@
 """The stages of admission: rates before anything is read, and where the work would begin, places and units."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 from nexusrag.billing.admission.service import Admission, Admissions, record_limited
@@ -43,9 +44,16 @@ async def check_quota(call: CallContext) -> None:
     if admission.over is not None:
         raise _exceeded(call, admission)
     _say(call, admission, 0)
-    if admission.used is not None and admission.units and call.acting_in is None:
+    if admission.counted and admission.used is not None and admission.units and call.acting_in is None:
         day, month = admission.used
         watch(call, admission.quota, (day, 0), (month, 0))
+
+
+def say_used(call: CallContext, day: int, month: int) -> None:
+    """What the tenant has used, once somebody else than admission has counted the units of the request."""
+    admission: Admission | None = call.admission
+    if admission is not None:
+        _say(call, replace(admission, used=(day, month)), 0)
 
 
 def rate_limited(call: CallContext, scope: str, wait_ms: int) -> ApiError:

@@ -83,10 +83,10 @@ def watch(call: CallContext, quota: Quota, day: tuple[int, int], month: tuple[in
     For each request that was counted; `day` and `month` are the units and tokens used after that (tokens 0 where they are not known).
     Where nothing is to be told it costs comparisons.
     """
-    quotas, tenant_id, today = call.of(Quotas), call.tenant_id, clock.now().date()
+    quotas, tenant_id, now = call.of(Quotas), call.tenant_id, clock.now()
     news = [
         (what, period, starts_on, counted, limit, used)
-        for period, starts_on, counted, limit, used in _limited(quota, today, day, month)
+        for period, starts_on, counted, limit, used in _limited(quota, now.date(), day, month)
         for what, threshold in _THRESHOLDS
         if used >= threshold(quota, limit) and not quotas.was_told(tenant_id, what, period, starts_on)
     ]
@@ -100,7 +100,7 @@ def watch(call: CallContext, quota: Quota, day: tuple[int, int], month: tuple[in
             # Not within the request's own transaction: rows of usage are locked briefly.
             async with call.of(Database).work(tenant_id) as work:
                 for what, period, _, counted, limit, used in news:
-                    if await note_once(work, what, period):
+                    if await note_once(work, what, period, now):  # a stream may end in the next period
                         await _tell(call, work, what, {"period": period, "counted": counted, "limit": limit, "used": used})
         except (ApiError, asyncpg.PostgresError) as error:
             log.warning("quota.untold", tenant=tenant_id, error=type(error).__name__)

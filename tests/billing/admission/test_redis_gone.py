@@ -126,6 +126,19 @@ async def test_a_hard_cap_is_not_passed_without_redis(servers: Servers) -> None:
         assert {error_of(answer) for answer in answers if answer.status_code != 200} == {("QUOTA_EXCEEDED", 402)}
 
 
+async def test_without_redis_every_successful_answer_says_what_is_left(servers: Servers) -> None:
+    async with behind_a_proxy(servers) as (api, proxy):
+        person = await api.person()
+        await limit(api, person.tenant, daily_requests_limit=9, hard_cap_enabled=True)
+        body = {"session_id": new_id("s"), "corpus_id": await person.corpus(), "message": "What?"}
+        proxy.refusing = True
+        proxy.cut()
+        answers = [await person.get("/v1/corpora"), await person.post("/v1/run", json=body), await person.get("/v1/admin/plans")]
+        assert {answer.headers["X-RateLimit-Status"] for answer in answers} == {"degraded"}
+        first, *after = (int(answer.headers["X-Quota-Day-Used"]) for answer in answers)
+        assert after == [first + 3, first + 3]
+
+
 async def test_what_redis_could_not_be_told_it_is_told_later(servers: Servers) -> None:
     async with behind_a_proxy(servers) as (api, proxy):
         person = await api.person()

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,8 +11,14 @@ import pytest
 
 from nexusrag.billing.admission import service
 from nexusrag.billing.admission.facade import Admissions
+from nexusrag.billing.admission.store import Decision, Lease
+from nexusrag.billing.ledger import repository as ledger
+from nexusrag.billing.ledger.facade import Caps, count_directly
+from nexusrag.billing.quotas import service as quotas
+from nexusrag.infra.database import Database
 from nexusrag.infra.redis import Redis
 from nexusrag.kernel.ids import new_id
+from nexusrag.web.call import Outcome
 from tests.billing.admission.conftest import limit, used
 from tests.support.api import Api, Person, error_of
 from tests.support.behind import Held, audited, rows
@@ -249,6 +255,62 @@ async def test_what_failed_after_midnight_is_given_back_to_the_day_that_it_count
     assert (await used(person)) == (0, 0)
     now[0] -= timedelta(seconds=1)
     assert (await used(person)) == (3, 3)
+
+
+async def test_a_soft_cap_is_told_of_the_day_that_reached_it_though_the_request_ends_in_the_next(
+    counted: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person, now = await counted.person(), [datetime(2027, 6, 30, 23, 59, 59, tzinfo=UTC)]
+    await limit(counted, person.tenant, daily_requests_limit=4, soft_cap_ratio=0.5)
+    for module in (service, quotas, ledger):
+        monkeypatch.setattr(module, "clock", SimpleNamespace(now=lambda: now[0]))
+    corpus = await person.corpus()
+    async with Held(counted, person.tenant) as held:
+        last = asyncio.create_task(person.post("/v1/documents/text", json={"corpus_id": corpus, "text": "words"}))
+        await held.waiting()
+        now[0] += timedelta(seconds=1)
+    assert (await last).status_code == 202
+    marked = "select starts_on from usage_periods where tenant_id = $1 and period = 'day' and soft_cap_at is not null"
+
+    async def told() -> list[str]:
+        return [str(row["starts_on"]) for row in await rows(counted, marked, person.tenant)]
+
+    await soon(told, ["2027-06-30"], within_s=4)
+
+
+async def test_units_that_were_counted_without_redis_are_given_back_to_their_day(counted: Api) -> None:
+    person, admissions = await counted.person(), counted.resources.get(Admissions)
+    lease, today = Lease.new(person.tenant, date(2027, 6, 30), 1, run=False), datetime.now(UTC).date()
+    async with counted.resources.get(Database).work(person.tenant) as work:
+        for day in (30, 29):
+            await count_directly(work, 1, Caps(), datetime(2027, 6, day, 12, tzinfo=UTC))
+        await count_directly(work, 1, Caps())
+    await admissions._end_directly(service.Taken(lease), Outcome(404, None, False))
+    found = await rows(
+        counted, "select starts_on, direct_units from usage_periods where tenant_id = $1 and period = 'day' order by 1", person.tenant
+    )
+    assert {str(row["starts_on"]): row["direct_units"] for row in found} == {"2027-06-29": 1, "2027-06-30": 0, str(today): 1}
+
+
+async def test_what_a_dead_process_took_comes_back_though_its_lease_is_found_while_units_are_not_known(counted: Api) -> None:
+    person, store = await counted.person(), counted.resources.get(Admissions).store
+    redis, day = counted.resources.get(Redis).client, datetime.now(UTC).date()
+    await person.get("/v1/corpora")
+
+    async def ask(*, units: int, must_know: bool) -> Decision | None:
+        lease = Lease.new(person.tenant, day, units, run=False)
+        free = (None, None)
+        return await store.admit(lease, buckets=("a", "b"), rates=None, most=0, limits=free, must_know=must_know)
+
+    taken = await ask(units=1, must_know=True)
+    assert taken is not None and taken.day_used == 2
+    ((member, _),) = await redis.zrange(store._leases(person.tenant), 0, -1, withscores=True)
+    await redis.zadd(store._leases(person.tenant), {member: 1})  # it ran out
+    await redis.hset(store._units(person.tenant, day)[0], "e", "another epoch")
+    await ask(units=0, must_know=False)  # an operator's view
+    await counted.resources.get(Admissions).load(person.tenant, day)
+    asked = await ask(units=0, must_know=True)
+    assert asked is not None and asked.day_used == 1
 
 
 async def forget(api: Api) -> None:
