@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from decimal import Decimal
 
 from nexusrag.agents.runs import prompts
@@ -54,12 +55,12 @@ class Meter:
         """So far. A call that ended without its own figures counts what was received; one that said nothing counts nothing."""
         return self.of([usage for asked in self.asked if (usage := self.gateway.so_far(asked)) is not None], unsure=self._unsure)
 
-    def of(self, usages: Sequence[Usage], *, unsure: bool = False) -> Spent:
-        """The same with these figures of the language model. `unsure`: there may be more to it."""
+    def of(self, usages: Sequence[Usage], *, unsure: bool = False, at: datetime | None = None) -> Spent:
+        """The same with these figures of the language model. `unsure`: there may be more to it. `at`: when the run ended, unless now."""
         estimated = unsure or any(usage.estimated for usage in usages)
         read, wrote = sum(usage.input_tokens for usage in usages), sum(usage.output_tokens for usage in usages)
         metered = self._metered(read, wrote, self.embedded, self.searches, self.spoken, estimated, calls=len(usages))
-        return Spent(read + wrote, tuple(priced(self.prices, metered, clock.now())), estimated)
+        return Spent(read + wrote, tuple(priced(self.prices, metered, at or clock.now())), estimated)
 
     def most(self, question: str, said_before: Sequence[tuple[str, str]], top_k: int, output_tokens: int, *, audio: bool) -> Spent:
         """What a run may take at most, by estimate: its passages are not known yet."""

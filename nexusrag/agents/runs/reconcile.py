@@ -8,7 +8,7 @@ from datetime import timedelta
 import structlog
 
 from nexusrag.agents.runs.metering import ANSWER, REWRITE, call_id, meter_of
-from nexusrag.billing.ledger.facade import estimates, settle
+from nexusrag.billing.ledger.facade import entry, estimates, settle
 from nexusrag.inference.gateway.facade import Gateway, ModelError, Usage
 from nexusrag.infra.database import Database
 from nexusrag.infra.resources import Resources
@@ -35,7 +35,9 @@ async def correct_estimates(resources: Resources) -> None:
             return  # away for all of them
         if usages:
             async with database.work(tenant_id) as work:
-                spent = (await meter_of(resources, work)).of(usages)
+                settled = await entry(work, run_id)
+                # By the price of then: another one may be in force by now.
+                spent = (await meter_of(resources, work)).of(usages, at=settled["settled_at"])
                 await settle(work, run_id, spent.lines, tokens=spent.tokens, estimated=spent.estimated)
 
 

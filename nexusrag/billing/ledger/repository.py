@@ -176,7 +176,7 @@ async def estimates(work: Work, route_class: str, within: timedelta, pause: time
 async def entry(work: Work, subject: str) -> Any:
     """The row of one subject, or None."""
     return await work.raw.fetchrow(
-        "select state, day, held_at, units, held_tokens, held_usd, tokens, usd, estimated from ledger "
+        "select state, day, held_at, settled_at, units, held_tokens, held_usd, tokens, usd, estimated from ledger "
         "where tenant_id = $1 and subject = $2",
         work.tenant_id,
         subject,

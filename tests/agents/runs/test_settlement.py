@@ -4,17 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from nexusrag.agents.runs import reconcile
 from nexusrag.agents.runs.metering import ANSWER, call_id
+from nexusrag.kernel import clock
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.ids import new_id
 from nexusrag.web.call import CallContext
 from nexusrag.web.stage import Stage
 from tests.agents.scripted import FACTS, Installation, asking, code_of, run_id_of
+from tests.billing.costs.support import CATALOG, add_price
 from tests.billing.ledger.support import entries, sums
 from tests.support.api import Api, Person, error_of, parse_events
 from tests.support.behind import rows
@@ -247,3 +250,23 @@ async def test_an_estimate_stays_while_the_provider_does_not_know(servers: Serve
             held = await entry(api, run_id)
             assert (held["estimated"], held["tokens"]) == (False, read + 23), "three were on their way when the stream was cut"
             assert await balanced(api, person)
+
+
+async def test_a_correction_is_priced_as_of_the_end_of_the_run(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "_PAUSE", timedelta(0))
+    async with openai_stand_in() as provider, speaking(servers, provider, LLM_USAGE_URL=f"{provider.url}/usage/{{call_id}}") as api:
+        person, corpus = await asker(api)
+        former = await add_price(person, provider="openai", rate_value_usd=1)
+        provider.behaviours = [provider.metered(20, cut=True)]
+        run_id = run_id_of(await person.run(corpus, QUESTION))
+        now = clock.iso(clock.now())
+        assert (await person.patch(f"{CATALOG}/{former['id']}", json={"effective_to": now})).status_code == 200
+        await add_price(person, provider="openai", version="v2", rate_value_usd=100, effective_from=now)
+
+        async def exact() -> bool:
+            await reconcile.correct_estimates(api.resources)
+            return not (await entry(api, run_id))["estimated"]
+
+        await until(exact)
+        held = await entry(api, run_id)
+        assert held["usd"] == Decimal(held["tokens"]) / 1000
