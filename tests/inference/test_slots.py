@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
+from nexusrag.inference.slots.scripts import TAKE
 from nexusrag.inference.slots.slots import ModelSlots
 from nexusrag.infra.redis import Redis
 from nexusrag.kernel.errors import ApiError, ErrorCode
@@ -132,6 +133,43 @@ async def test_a_tenant_with_fewer_places_goes_first_and_within_one_who_waits_lo
     assert order == ["greedy", "greedy", "late", "greedy", "late"]
     for caller in (*greedy[2:], late[1]):
         await caller.stop()
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_however_many_of_one_tenant_wait_another_ones_turn_comes(make: Make, away: bool) -> None:
+    one = make(2)
+    other = one if away else make(2)
+    if away:
+        one._shared._redis = None
+    order: list[str] = []
+    callers: list[Caller] = []
+    for slots, tenant in [(one, "a"), (one, "b"), *([(one, "a"), (one, "b")] * 3), (other, "late")]:
+        callers.append(Caller(slots, tenant, order))
+        await (until(callers[-1].served) if len(callers) <= 2 else waiting(one, len(callers) - 2))
+    for caller in callers[:5]:  # of tenants that hold as many, the one whose turn was longest ago
+        before = len(order)
+        await caller.stop()
+
+        async def next_one(before: int = before) -> bool:
+            return len(order) > before
+
+        await until(next_one)
+    assert order[:5] == ["a", "b", "late", "a", "b"]
+    for caller in callers[5:]:
+        await caller.stop()
+
+
+async def test_a_long_queue_of_one_tenant_hides_nobody(make: Make) -> None:
+    slots = make(1)
+    holder = Caller(slots, "greedy")
+    await until(holder.served)
+    for number in range(1001):
+        await slots._shared.run(TAKE, [slots._prefix], ["elsewhere", 1, 60_000, f"elsewhere-{number}", "greedy"])
+    late = Caller(make(1), "late")
+    await waiting(slots, 1002)
+    await holder.stop()
+    await until(late.served)
+    await late.stop()
 
 
 async def test_who_has_waited_long_enough_is_told_so_and_leaves_the_queue(make: Make) -> None:

@@ -1,8 +1,10 @@
 """The places in Redis, as scripts. A place is a lease, and so is waiting for one: those of a dead process come back by themselves.
 
 Under the prefix of KEYS[1]: `held` and `seen` (tokens of holders and of waiters by the end of their lease), `owners` and `waiting` (their
-tenants, of a waiter its process too), `queue` (waiters by arrival), `processes` (those that took part within a minute), `inbox:<process>`
-(tokens of waiters that were given a place). Whoever waits longest goes first among the tenants with the fewest places.
+tenants, of a waiter its process too), `lines` (tenants that wait), `queue:<tenant>` (its waiters by arrival), `turns` (when each tenant
+was last given a place), `processes` (those that took part within a minute), `inbox:<process>` (tokens of waiters that were given one).
+The next place is for the tenant with the fewest, among those for the one that was given one longest ago, and there for who waits longest.
+So however many of one tenant wait, another's turn comes.
 """
 
 _BEGIN = """
@@ -15,10 +17,20 @@ local function forget(token)
   redis.call('HDEL', at .. ':owners', token)
 end
 
+local function split(waiter)
+  local cut = string.find(waiter, ' ', 1, true)
+  return string.sub(waiter, 1, cut - 1), string.sub(waiter, cut + 1)
+end
+
 local function leave(token)
-  redis.call('ZREM', at .. ':queue', token)
+  local waiter = redis.call('HGET', at .. ':waiting', token)
+  if waiter then
+    local _, tenant = split(waiter)
+    redis.call('ZREM', at .. ':queue:' .. tenant, token)
+    redis.call('HDEL', at .. ':waiting', token)
+    if redis.call('EXISTS', at .. ':queue:' .. tenant) == 0 then redis.call('SREM', at .. ':lines', tenant) end
+  end
   redis.call('ZREM', at .. ':seen', token)
-  redis.call('HDEL', at .. ':waiting', token)
 end
 
 local function hold(token, tenant, lease)
@@ -26,11 +38,18 @@ local function hold(token, tenant, lease)
   redis.call('HSET', at .. ':owners', token, tenant)
 end
 
+local function serve(token, tenant, lease)
+  hold(token, tenant, lease)
+  redis.call('ZADD', at .. ':turns', redis.call('INCR', at .. ':arrivals'), tenant)
+  redis.call('ZREMRANGEBYRANK', at .. ':turns', 0, -10001)
+end
+
 local function join(token, tenant, process, lease)
-  if not redis.call('ZSCORE', at .. ':queue', token) then
-    redis.call('ZADD', at .. ':queue', redis.call('INCR', at .. ':arrivals'), token)
-    redis.call('HSET', at .. ':waiting', token, process .. ' ' .. tenant)
+  if not redis.call('ZSCORE', at .. ':queue:' .. tenant, token) then
+    redis.call('ZADD', at .. ':queue:' .. tenant, redis.call('INCR', at .. ':arrivals'), token)
   end
+  redis.call('SADD', at .. ':lines', tenant)
+  redis.call('HSET', at .. ':waiting', token, process .. ' ' .. tenant)
   redis.call('ZADD', at .. ':seen', now + lease, token)
 end
 
@@ -40,35 +59,45 @@ local function sweep()
   redis.call('ZREMRANGEBYSCORE', at .. ':processes', '-inf', now)
 end
 
-local function split(waiter)
-  local cut = string.find(waiter, ' ', 1, true)
-  return string.sub(waiter, 1, cut - 1), string.sub(waiter, cut + 1)
+-- The process and the place in the queue of the tenant's first waiter. What Redis has lost a part of is left to be joined anew.
+local function first(tenant)
+  while true do
+    local head = redis.call('ZRANGE', at .. ':queue:' .. tenant, 0, 0, 'WITHSCORES')
+    if #head == 0 then
+      redis.call('SREM', at .. ':lines', tenant)
+      return nil
+    end
+    local waiter = redis.call('HGET', at .. ':waiting', head[1])
+    if waiter then return {token = head[1], process = split(waiter), arrival = tonumber(head[2])} end
+    redis.call('ZREM', at .. ':queue:' .. tenant, head[1])
+  end
 end
 
 local function give(total, lease)
   local free = total - redis.call('ZCARD', at .. ':held')
-  if free <= 0 then return end
-  local queue = redis.call('ZRANGE', at .. ':queue', 0, 999)
-  if #queue == 0 then return end
-  local has = {}
+  if free <= 0 or redis.call('EXISTS', at .. ':lines') == 0 then return end
+  local has, lines = {}, {}
   for _, tenant in ipairs(redis.call('HVALS', at .. ':owners')) do has[tenant] = (has[tenant] or 0) + 1 end
-  local waiters = redis.call('HMGET', at .. ':waiting', unpack(queue))
+  for _, tenant in ipairs(redis.call('SMEMBERS', at .. ':lines')) do
+    lines[tenant] = {has = has[tenant] or 0, turn = tonumber(redis.call('ZSCORE', at .. ':turns', tenant) or 0), first = first(tenant)}
+  end
+  local function before(one, other)
+    if one.has ~= other.has then return one.has < other.has end
+    if one.turn ~= other.turn then return one.turn < other.turn end
+    return one.first.arrival < other.first.arrival
+  end
   while free > 0 do
-    local best, least
-    for place, waiter in ipairs(waiters) do
-      if waiter then
-        local _, tenant = split(waiter)
-        if not best or (has[tenant] or 0) < least then best, least = place, has[tenant] or 0 end
-      end
+    local best, tenant
+    for name, line in pairs(lines) do
+      if line.first and (not best or before(line, best)) then best, tenant = line, name end
     end
     if not best then return end
-    local process, tenant = split(waiters[best])
-    leave(queue[best])
-    hold(queue[best], tenant, lease)
-    redis.call('RPUSH', at .. ':inbox:' .. process, queue[best])
-    redis.call('PEXPIRE', at .. ':inbox:' .. process, 60000)
-    has[tenant] = least + 1
-    waiters[best] = false
+    local token, inbox = best.first.token, at .. ':inbox:' .. best.first.process
+    leave(token)
+    serve(token, tenant, lease)
+    redis.call('RPUSH', inbox, token)
+    redis.call('PEXPIRE', inbox, 60000)
+    best.has, best.turn, best.first = best.has + 1, tonumber(redis.call('GET', at .. ':arrivals')), first(tenant)
     free = free - 1
   end
 end
@@ -81,8 +110,8 @@ TAKE = (
 redis.call('ZADD', at .. ':processes', now + 60000, ARGV[1])
 sweep()
 local total, lease = tonumber(ARGV[2]), tonumber(ARGV[3])
-if redis.call('ZCARD', at .. ':queue') == 0 and redis.call('ZCARD', at .. ':held') < total then
-  hold(ARGV[4], ARGV[5], lease)
+if redis.call('EXISTS', at .. ':lines') == 0 and redis.call('ZCARD', at .. ':held') < total then
+  serve(ARGV[4], ARGV[5], lease)
 else
   join(ARGV[4], ARGV[5], ARGV[1], lease)
   give(total, lease)

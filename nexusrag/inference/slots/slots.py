@@ -22,6 +22,7 @@ from nexusrag.settings import Settings
 _LEASE_MS = 10_000
 _PATIENCE_S = 2.0  # callers wait anyway, and taking Redis for away gives out more places than there are
 _PAUSE_S = 0.5
+_MOST_TURNS = 10_000
 
 
 @dataclass(slots=True)
@@ -55,6 +56,7 @@ class ModelSlots:
         self._processes = 1
         self._held: dict[str, str] = {}
         self._waiting: dict[str, _Waiter] = {}
+        self._served: dict[str, None] = {}  # tenants, the one that was given a place longest ago first
         self._turn = asyncio.Lock()  # a renewal under way would bring back what is given back meanwhile
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeping: asyncio.Task[None] | None = None
@@ -137,17 +139,21 @@ class ModelSlots:
         waiter = self._waiting.pop(token, None)
         if waiter is not None:  # else it has left, and gives the place back
             self._held[token] = waiter.tenant_id
+            self._served.pop(waiter.tenant_id, None)
+            self._served[waiter.tenant_id] = None
+            if len(self._served) > _MOST_TURNS:
+                del self._served[next(iter(self._served))]
             if not waiter.served.done():
                 waiter.served.set_result(None)
 
     def _serve_locally(self) -> None:
-        """Give out this process's share: first to who waits longest among the tenants with the fewest places."""
+        """Give out this process's share, in the order in which Redis does."""
         share = max(1, self.total // self._processes)
-        has = Counter(self._held.values())
         while self._waiting and len(self._held) < share:
-            token, waiter = min(self._waiting.items(), key=lambda item: has[item[1].tenant_id])
-            has[waiter.tenant_id] += 1
-            self._serve(token)
+            has, turns = Counter(self._held.values()), {tenant: turn for turn, tenant in enumerate(self._served)}
+            tenants = dict.fromkeys(waiter.tenant_id for waiter in self._waiting.values())
+            tenant = min(tenants, key=lambda one: (has[one], turns.get(one, -1)))
+            self._serve(next(token for token, waiter in self._waiting.items() if waiter.tenant_id == tenant))
 
     def _keep(self) -> None:
         if self._keeping is None or self._keeping.done():
