@@ -17,6 +17,7 @@ PLATFORM_TABLES = ("sla_totals", "sla_reporters")
 # SECURITY DEFINER: they look across tenants.
 FUNCTIONS = (
     "sla_policy_global_put(text, text, text, integer, boolean, jsonb, text)",
+    "sla_overrides(text)",
     "sla_record(text, text[], text[], timestamp with time zone[], integer[], integer[], bytea[], bytea[])",
     "sla_directory()",
     "sla_due(timestamp with time zone, integer)",

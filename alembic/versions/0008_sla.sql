@@ -151,6 +151,12 @@ language sql volatile security definer set search_path = public, pg_temp as $$
     returning *
 $$;
 
+-- What differs for each tenant that is assigned to a policy: whoever changes that must know that they can still read it.
+create function sla_overrides(p_policy text) returns table (tenant_id text, override jsonb)
+language sql stable security definer set search_path = public, pg_temp as $$
+    select a.tenant_id, a.override from sla_assignments a where a.policy_id = p_policy and a.override is not null
+$$;
+
 -- What one process has measured, of all tenants at once. An empty tenant stands for all of them.
 create function sla_record(
     p_process text, p_tenants text[], p_classes text[], p_windows timestamptz[], p_counts integer[], p_failures integer[],

@@ -6,6 +6,7 @@ The assignment's row is the lock: whoever holds it judges, and writes how far it
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -70,7 +71,7 @@ async def evaluate_tenant(work: Work, end: datetime, settings: SlaSettings, *, h
     try:
         config = read(row["config"], row["override"])
     except ApiError as error:  # stored by another release
-        log.error("sla.policy_unreadable", policy=row["id"], reason=error.message)
+        _tell_unreadable(row["id"], row["version"], work.tenant_id, error.message)
         await repository.judged(work, end)
         return
     judging = _Judging(work, row, config, settings)
@@ -83,6 +84,12 @@ async def evaluate_tenant(work: Work, end: datetime, settings: SlaSettings, *, h
         await announce(work, CHANGED, EVERYTHING)
 
 
+@lru_cache(maxsize=1000)
+def _tell_unreadable(policy_id: str, version: int, tenant_id: str | None, reason: str) -> None:
+    """Once for each version of a policy: it is looked at in every window, and nothing changes by itself."""
+    log.error("sla.policy_unreadable", policy=policy_id, version=version, tenant=tenant_id, reason=reason)
+
+
 class _Judging:
     """One tenant under one version of a policy, within one transaction."""
 
@@ -93,6 +100,7 @@ class _Judging:
         self._settings = settings
         self._trigger = config.trigger(settings)
         self._step = timedelta(seconds=settings.sla_measurement_window_seconds)
+        self._open: set[str] = set()
         self.changed = False
 
     async def windows(self, end: datetime) -> None:
@@ -108,6 +116,9 @@ class _Judging:
         for gone in held.keys() - {one.value for one in self._config.classes}:
             await repository.forget_state(self._work, gone)
             self.changed = True
+        self._open = await repository.open_classes(self._work)
+        for over in self._open - {one.value for one in self._config.classes}:
+            await self._resolve(over)
         for route_class in self._config.classes:
             before = held.get(route_class.value)
             until = first
@@ -116,7 +127,7 @@ class _Judging:
                 until += self._step
                 figures = [_over(cells[route_class.value], until - long, until) for long in (self._step, sliding, 5 * _MINUTE, hour)]
                 verdict = judge(self._config, route_class, *figures)
-                after = follow(state, verdict.bad, self._trigger)
+                after = follow(state, verdict.bad, self._trigger, recovering=route_class.value in self._open)
                 await self._follow(route_class, state, after, verdict, until, before)
                 state = after
 
@@ -157,10 +168,15 @@ class _Judging:
         )  # fmt: skip
         if after.status is Status.BREACHED and before.status is not Status.BREACHED:
             await self._breached(route_class, verdict, window_end)
-        if after.status is Status.HEALTHY and before.status is not Status.HEALTHY:
-            for incident_id in await repository.resolve_incidents(self._work, route_class.value, "system"):
-                about = {"route_class": route_class.value, "policy_id": self._policy["id"]}
-                await write_system(self._work, EventType.SLA_INCIDENT_RESOLVED, about, about=(Resource.SLA_INCIDENT, incident_id))
+        # Not only when it was this standing that was breached: a changed policy and a lost signal begin anew, and leave incidents open.
+        if route_class.value in self._open and after.status is Status.HEALTHY and after.good >= self._trigger:
+            await self._resolve(route_class.value)
+            self._open.discard(route_class.value)
+
+    async def _resolve(self, route_class: str) -> None:
+        for incident_id in await repository.resolve_incidents(self._work, route_class, "system"):
+            about = {"route_class": route_class, "policy_id": self._policy["id"]}
+            await write_system(self._work, EventType.SLA_INCIDENT_RESOLVED, about, about=(Resource.SLA_INCIDENT, incident_id))
 
     async def _breached(self, route_class: RouteClass, verdict: Verdict, window_end: datetime) -> None:
         policy_id, version = self._policy["id"], self._policy["version"]
@@ -168,6 +184,7 @@ class _Judging:
         await write_system(self._work, EventType.SLA_BREACH_DETECTED, about, about=(Resource.SLA_POLICY, policy_id))
         incident_id = new_id("inc")
         if await repository.open_incident(self._work, incident_id, route_class.value, policy_id, version, window_end, verdict.evidence):
+            self._open.add(route_class.value)
             await write_system(self._work, EventType.SLA_INCIDENT_OPENED, about, about=(Resource.SLA_INCIDENT, incident_id))
 
 

@@ -39,6 +39,17 @@ async def find_policy(work: Work, policy_id: str) -> Any:
     )
 
 
+async def hold_policy(work: Work, policy_id: str) -> None:
+    """Nobody else changes the policy, or puts a tenant under it, before the transaction ends."""
+    await work.raw.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", f"sla_policy/{policy_id}")
+
+
+async def overrides(work: Work, policy_id: str) -> list[Any]:
+    """What differs for each tenant that is assigned to the policy, with the tenant."""
+    rows: list[Any] = await work.raw.fetch("select tenant_id, override from sla_overrides($1)", policy_id)
+    return rows
+
+
 async def insert_policy(work: Work, policy_id: str, fields: Mapping[str, Any], by: str) -> Any:
     return await work.raw.fetchrow(
         "insert into sla_policies (tenant_id, id, name, tier, version, enabled, config, created_by) "
@@ -77,8 +88,8 @@ async def put_assignment(
     work: Work, policy_id: str, effective_from: datetime | None, effective_to: datetime | None, override: Mapping[str, Any] | None, by: str
 ) -> Any:
     """The tenant's assignment, anew: what happened under the former one counts no more."""
-    await work.raw.execute("delete from sla_states where tenant_id = $1", work.tenant_id)
-    return await work.raw.fetchrow(
+    # Its row first: whoever judges holds that one before it writes states.
+    row = await work.raw.fetchrow(
         "insert into sla_assignments (tenant_id, policy_id, effective_from, effective_to, override, updated_by) "
         "values ($1, $2, coalesce($3, now()), $4, $5::text::jsonb, $6) on conflict (tenant_id) do update "
         "set policy_id = excluded.policy_id, effective_from = excluded.effective_from, "
@@ -86,6 +97,8 @@ async def put_assignment(
         f"updated_by = excluded.updated_by, evaluated_to = null, updated_at = now() returning {_ASSIGNMENT}",
         work.tenant_id, policy_id, effective_from, effective_to, None if override is None else _json(override), by,
     )  # fmt: skip
+    await work.raw.execute("delete from sla_states where tenant_id = $1", work.tenant_id)
+    return row
 
 
 # Measurements
@@ -155,6 +168,11 @@ async def take(work: Work, end: datetime) -> Any:
     )
 
 
+async def hold_assignment(work: Work) -> None:
+    """Nobody judges the tenant before the transaction ends."""
+    await work.raw.execute("select from sla_assignments where tenant_id = $1 for update", work.tenant_id)
+
+
 async def judged(work: Work, end: datetime) -> None:
     await work.raw.execute("update sla_assignments set evaluated_to = $2 where tenant_id = $1", work.tenant_id, end)
 
@@ -204,9 +222,13 @@ async def incidents(work: Work, status: str | None) -> list[Any]:
 
 
 async def find_incident(work: Work, incident_id: str) -> Any:
-    return await work.raw.fetchrow(
-        f"select {_INCIDENT} from sla_incidents where tenant_id = $1 and id = $2 for update", work.tenant_id, incident_id
-    )
+    return await work.raw.fetchrow(f"select {_INCIDENT} from sla_incidents where tenant_id = $1 and id = $2", work.tenant_id, incident_id)
+
+
+async def open_classes(work: Work) -> set[str]:
+    """The classes of routes that have an open incident."""
+    rows = await work.raw.fetch("select route_class from sla_incidents where tenant_id = $1 and status = 'open'", work.tenant_id)
+    return {row["route_class"] for row in rows}
 
 
 async def open_incident(

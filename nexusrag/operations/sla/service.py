@@ -64,22 +64,39 @@ async def update(call: CallContext, policy: Any, patch: PolicyPatch) -> PolicyOu
     given = patch.model_dump(exclude_unset=True)
     if any(value is None for value in given.values()):
         raise ApiError(ErrorCode.VALIDATION_ERROR, "Nothing here can be null; leave out what stays as it is.")
+    await repository.hold_policy(call.db, policy["id"])
     if "config_json" in given:
         read(given["config_json"])
         given["config"] = given.pop("config_json")
+        await _check_overrides(call, policy, given["config"])
     call.record(changed=sorted(given))
     return await _write(call, policy, given)
 
 
 async def switch(call: CallContext, policy: Any, *, on: bool) -> PolicyOut:
     """Enable or disable. What is so already stays as it is."""
+    await repository.hold_policy(call.db, policy["id"])
+    policy = await repository.find_policy(call.db, policy["id"])
     if policy["enabled"] is on:
         call.unchanged = True
         return PolicyOut.of(policy)
     return await _write(call, policy, {"enabled": on})
 
 
+async def _check_overrides(call: CallContext, policy: Any, config: Any) -> None:
+    """Whoever is under the policy with something that differs must be able to read it afterwards."""
+    if policy["tenant_id"] is None:
+        _require_operator(call)
+    for row in await repository.overrides(call.db, policy["id"]):
+        try:
+            read(config, row["override"])
+        except ApiError as error:
+            message = f"With what differs for {row['tenant_id']} the policy could not be read: {error.message}"
+            raise ApiError(ErrorCode.SLA_POLICY_INVALID, message, {**(error.details or {}), "tenant_id": row["tenant_id"]}) from error
+
+
 async def _write(call: CallContext, policy: Any, given: Mapping[str, Any]) -> PolicyOut:
+    policy = await repository.find_policy(call.db, policy["id"])  # as it is now that it is held
     fields = {**{name: policy[name] for name in _FIELDS}, **given, "version": policy["version"] + 1}
     if policy["tenant_id"] is None:
         _require_operator(call)
@@ -123,6 +140,7 @@ async def assignment(call: CallContext) -> AssignmentOut:
 
 async def assign(call: CallContext, body: AssignmentPatch) -> AssignmentOut:
     """Put the tenant under a policy of its own or of the platform's; how it stood before counts no more."""
+    await repository.hold_policy(call.db, body.policy_id)
     policy = await repository.find_policy(call.db, body.policy_id)
     if policy is None:
         raise not_found("SLA policy")
@@ -145,6 +163,8 @@ async def incidents(call: CallContext, status: str | None) -> list[IncidentOut]:
 
 async def resolve(call: CallContext, incident: Any) -> IncidentOut:
     """Say that it is over: the tenant is judged anew from here on, and what is still bad opens another incident."""
+    await repository.hold_assignment(call.db)
+    incident = await repository.find_incident(call.db, incident["id"])
     if incident["status"] == "resolved":
         call.unchanged = True
         return IncidentOut.model_validate(dict(incident))

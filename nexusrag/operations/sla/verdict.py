@@ -112,13 +112,15 @@ def _enough_failures(figures: Figures) -> bool:
     return figures.failures >= MANY_FAILURES or (figures.failures >= LEAST_FAILURES and figures.count >= LEAST_FOR_P95)
 
 
-def follow(before: Standing, verdict: bool | None, trigger: int) -> Standing:
+def follow(before: Standing, verdict: bool | None, trigger: int, *, recovering: bool = False) -> Standing:
     """The standing after one more window. `trigger` bad windows in a row are a breach, as many good ones end it.
+
+    `recovering`: there is an incident that is still open, though the standing began anew.
 
     A window in which nothing happened counts as neither, and as a good one where there is something to recover from: whoever is
     refused everything must not be refused for ever.
     """
-    if verdict is None and before.status is Status.HEALTHY:
+    if verdict is None and before.status is Status.HEALTHY and not recovering:
         return before
     if verdict:
         bad = before.bad + 1

@@ -2,13 +2,17 @@
 
 import asyncio
 
+import pytest
+from structlog.testing import capture_logs
+
 from nexusrag.infra.database import Database
 from nexusrag.operations.sla import repository
 from nexusrag.operations.sla.evaluate import evaluate_tenant, last_closed
 from nexusrag.settings import Settings
 from tests.operations.sla.measured import MINUTE, START, after, incidents, judge, measure, stands, under
 from tests.support.api import Api, error_of
-from tests.support.behind import audited, rows
+from tests.support.behind import audited, count, rows
+from tests.support.processes import until
 
 SLOW, FAST = 5000.0, 50.0
 
@@ -102,6 +106,70 @@ async def test_a_changed_policy_is_a_new_beginning(api: Api) -> None:
     await measure(api, admin, 1, SLOW)
     await judge(api, admin, 1)
     assert await stands(api, admin) == ("warning", "warn")
+
+
+@pytest.mark.parametrize("begun_anew", ["policy", "signal"])
+@pytest.mark.parametrize("then", [FAST, None])
+async def test_an_incident_ends_when_things_are_good_though_judging_began_anew(api: Api, begun_anew: str, then: float | None) -> None:
+    admin = await under(api)
+    await after(api, admin, SLOW, SLOW)
+    if begun_anew == "policy":
+        (policy,) = (await admin.get("/v1/admin/sla/policies", params={"include_global": False})).json()["data"]["items"]
+        await admin.patch(f"/v1/admin/sla/policies/{policy['id']}", json={"name": "Q"})
+    else:
+        await judge(api, admin, 2, heard=False)
+    assert len(await incidents(admin, "open")) == 1
+    for window in (3, 4):
+        if then is not None:
+            await measure(api, admin, window, then)
+        await judge(api, admin, window)
+    assert await incidents(admin, "open") == []
+    assert len(await audited(api, admin.tenant, "sla.incident.resolved")) == 1
+
+
+async def test_an_incident_about_what_the_policy_no_longer_asks_is_over(api: Api) -> None:
+    admin = await under(api, trigger=1)
+    await after(api, admin, SLOW)
+    (policy,) = (await admin.get("/v1/admin/sla/policies", params={"include_global": False})).json()["data"]["items"]
+    await admin.patch(f"/v1/admin/sla/policies/{policy['id']}", json={"config_json": {"objectives": {"p95_ms_max": {"read": 100}}}})
+    await judge(api, admin, 1)
+    assert await incidents(admin, "open") == []
+
+
+@pytest.mark.parametrize("change", ["assign", "resolve"])
+async def test_who_judges_and_who_begins_anew_do_not_wait_for_each_other(api: Api, change: str) -> None:
+    admin = await under(api)
+    await after(api, admin, SLOW, SLOW)
+    (incident,) = await incidents(admin, "open")
+    await rows(api, "update sla_assignments set evaluated_to = $2 where tenant_id = $1", admin.tenant, START)
+
+    async def begin_anew() -> int:
+        if change == "assign":
+            body = {"policy_id": incident["policy_id"]}
+            return (await admin.patch(f"/v1/admin/sla/assignments/{admin.tenant}", json=body)).status_code
+        return (await admin.post(f"/v1/admin/sla/incidents/{incident['id']}/resolve")).status_code
+
+    async with api.resources.get(Database).work(admin.tenant) as work:
+        assert await repository.take(work, START + MINUTE) is not None
+        beginning = asyncio.create_task(begin_anew())
+        await until(lambda: waits_for_a_lock(api, "sla_"))
+        (state,) = await repository.states(work)
+        await repository.put_state(work, "run", dict(state))
+        await repository.resolve_incidents(work, "run", "system")
+    assert await beginning == 200
+
+
+async def waits_for_a_lock(api: Api, about: str) -> bool:
+    found = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and strpos(query, $1) > 0"
+    return await count(api, found, about) > 0
+
+
+async def test_a_policy_that_cannot_be_read_is_told_of_once(api: Api) -> None:
+    admin = await under(api)
+    await rows(api, "update sla_policies set config = '{}' where tenant_id = $1", admin.tenant)
+    with capture_logs() as told:
+        await after(api, admin, SLOW, SLOW)
+    assert [one["event"] for one in told if one.get("tenant", admin.tenant) == admin.tenant].count("sla.policy_unreadable") == 1
 
 
 async def test_what_several_processes_measured_is_judged_together(api: Api) -> None:

@@ -1,5 +1,6 @@
 """Policies and assignments: who writes them, what is refused, and that a change counts."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -129,6 +130,31 @@ async def test_an_assignment_that_makes_no_sense_is_refused(api: Api) -> None:
     assert error_of(await admin.patch(path, json=wrong)) == ("SLA_POLICY_INVALID", 422)
     elsewhere = f"/v1/admin/sla/assignments/{stranger.tenant}"
     assert error_of(await admin.patch(elsewhere, json={"policy_id": policy["id"]})) == ("NOT_FOUND", 404)
+
+
+@pytest.mark.parametrize("is_global", [False, True])
+async def test_a_change_that_those_under_the_policy_could_not_read_is_refused(api: Api, is_global: bool) -> None:
+    admin = await api.person()
+    writer = await api.operator() if is_global else admin
+    policy = await made(writer, is_global=is_global)
+    none = {"objectives": {"availability_min_pct": None, "max_error_budget_burn_5m": None}}
+    assigned = await admin.patch(f"/v1/admin/sla/assignments/{admin.tenant}", json={"policy_id": policy["id"], "override_json": none})
+    assert assigned.status_code == 200, assigned.text
+    alone = {"config_json": {"objectives": {"availability_min_pct": 99.0}}}  # of which nothing would be left for the tenant
+    refused = await writer.patch(f"{POLICIES}/{policy['id']}", json=alone)
+    assert error_of(refused) == ("SLA_POLICY_INVALID", 422)
+    assert admin.tenant in refused.json()["error"]["message"]
+
+
+async def test_changes_at_once_all_count(api: Api) -> None:
+    admin = await api.person()
+    policy = await made(admin)
+    path = f"{POLICIES}/{policy['id']}"
+    changes = [{"name": "N"}, {"tier": "custom"}, {"enabled": False}, {"config_json": {"objectives": {"availability_min_pct": 99.0}}}]
+    assert {one.status_code for one in await asyncio.gather(*(admin.patch(path, json=change) for change in changes * 2))} == {200}
+    (now,) = (await admin.get(POLICIES, params={"include_global": False})).json()["data"]["items"]
+    assert now["version"] == 9
+    assert {name: now[name] for change in changes for name in change} == {name: value for one in changes for name, value in one.items()}
 
 
 async def test_operators_assign_any_tenant(api: Api) -> None:
