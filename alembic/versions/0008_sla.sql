@@ -202,6 +202,22 @@ language sql stable security definer set search_path = public, pg_temp as $$
     order by a.evaluated_to nulls first limit p_limit
 $$;
 
+-- Whether a tenant breaches a policy that binds it now and is linked to an autoscaling profile; with p_platform also whether any tenant
+-- so breaches a policy of the platform. What a tenant overrides counts for its own profiles alone.
+create function sla_breached_with(p_tenant text, p_profile text, p_platform boolean) returns boolean
+language sql stable security definer set search_path = public, pg_temp as $$
+    select exists (
+        select from sla_states s
+        join sla_policies p on p.id = s.policy_id and p.version = s.policy_version and p.enabled
+        join sla_assignments a on a.tenant_id = s.tenant_id and a.policy_id = p.id
+        where s.status = 'breached' and a.effective_from <= now() and (a.effective_to is null or a.effective_to > now())
+          and (s.tenant_id = p_tenant or (p_platform and p.tenant_id is null))
+          and p_profile = case when s.tenant_id = p_tenant
+              then coalesce(a.override #>> '{autoscaling_link,profile_id}', p.config #>> '{autoscaling_link,profile_id}')
+              else p.config #>> '{autoscaling_link,profile_id}' end
+    )
+$$;
+
 -- Removes what was measured longer ago than p_keep, and processes that have been silent for that long. Returns how many rows.
 create function sla_prune(p_keep interval, p_limit integer) returns integer
 language plpgsql volatile security definer set search_path = public, pg_temp as $$

@@ -1,5 +1,6 @@
 """Kill switches and the freeze: what each refuses, with which words, whom it leaves alone, and who may change it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from nexusrag.kernel.ids import new_id
 from nexusrag.kernel.switches import WRITE_FREEZE, Switch
 from tests.support.api import Api, Person, error_of
-from tests.support.behind import audited, rows
+from tests.support.behind import audited, count, rows
+from tests.support.soon import soon
 from tests.support.switched import forced
 
 PATH = "/v1/admin/rollouts/killswitches"
@@ -54,6 +56,22 @@ async def test_a_change_is_on_record_with_what_it_was(api: Api, operator: Person
     event = (await audited(api, operator.tenant, "rollouts.kill_switch.changed"))[-1]
     assert (event["actor_id"], event["resource_type"], event["resource_id"]) == (operator.key_id, "rollout", "kill.notifications")
     assert '"kill_notifications": {"to": true, "from": false}' in event["metadata"]
+
+
+async def test_two_who_change_several_in_their_own_order_do_not_wait_for_each_other(api: Api, operator: Person) -> None:
+    await operator.patch(PATH, json={"kill_switches": {"kill.notifications": False, "kill.tts": False}})
+    touch, other = "update flags set value = 'false' where not forced and key = $1", await api.servers.admin()
+    try:
+        async with other.transaction():
+            await other.execute(touch, "kill.notifications")
+            switches = {"kill.tts": False, "kill.notifications": False}
+            patch = asyncio.create_task(operator.patch(PATH, json={"kill_switches": switches}))
+            waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'insert into flags%'"
+            await soon(lambda: count(api, waiting), 1, within_s=10)
+            await other.execute(touch, "kill.tts")
+        assert (await patch).status_code == 200
+    finally:
+        await other.close()
 
 
 @pytest.mark.parametrize("path", [PATH, "/v1/admin/rollouts/canary"])

@@ -53,7 +53,7 @@ async def roll_out(call: CallContext, body: CanariesPatch) -> Canaries:
 async def _store(call: CallContext, values: Sequence[tuple[Switch | Rollout, bool | int | float]]) -> None:
     settings = call.of(Settings).rollouts
     before = held_of(await repository.everything(call.db.raw), settings)
-    for key, value in values:
+    for key, value in sorted(values):  # in one order, so that two who change several do not wait for each other
         await repository.store(call.db, key, value, call.principal.subject_id)
         call.record(**{key.replace(".", "_"): {"from": before.stored.get(key, of_settings(settings, key)), "to": value}})
     call.about(Resource.ROLLOUT, ",".join(sorted(key for key, _ in values)))

@@ -45,6 +45,8 @@ class Kubernetes:
 
     async def replicas(self) -> int | None:
         scale = await self._ask("read_namespaced_deployment_scale")
+        if scale is None or scale.spec is None:
+            raise unavailable("The API server's answer is no scale.", {"executor": self.name})
         return int(scale.spec.replicas or 0)
 
     async def scale(self, replicas: int) -> None:

@@ -68,6 +68,7 @@ async def update(call: CallContext, profile: Any, patch: ProfilePatch) -> Profil
     nulls = [name for name, value in given.items() if value is None and name != "route_class"]
     if nulls:
         raise _invalid(f"{nulls[0]} cannot be null; leave out what stays as it is.", nulls[0])
+    profile = await repository.find(call.db, profile["id"], lock=True)  # as it is now that nobody else changes it
     whole = {**{name: profile[name] for name in _FIELDS}, **given}
     _check(call, profile["scope"], whole)
     call.record(changed=sorted(given))
@@ -90,7 +91,8 @@ async def evaluate(call: CallContext, profile: Any, body: Evaluation) -> Recomme
 async def apply(call: CallContext, profile: Any, body: Evaluation) -> ActionOut:
     """Carry out what is recommended, unless this is a dry run. The action stands on record before it is begun.
 
-    Raises SLA_AUTOSCALING_COOLDOWN_ACTIVE, and SLA_AUTOSCALING_EXECUTOR_UNAVAILABLE, after which there is no cooldown.
+    Raises SLA_AUTOSCALING_COOLDOWN_ACTIVE, and SLA_AUTOSCALING_EXECUTOR_UNAVAILABLE or, where there are not as many replicas as was
+    said, CONFLICT; after these two there is no cooldown.
     """
     profile = await repository.find(call.db, profile["id"], lock=True)
     signals = await _signals(call.resources, call.db, profile, body)
@@ -138,6 +140,9 @@ async def _evaluate_one(resources: Resources, tenant_id: str, profile_id: str) -
         profile = await repository.find(work, profile_id, lock=True)
         if profile is None or not profile["enabled"]:
             return
+        if known == 0:
+            log.info("autoscaling.switched_off", profile=profile_id)  # by whoever scaled to 0: not ours to undo
+            return
         current = known or profile["replicas"] or profile["min_replicas"]
         body = Evaluation(profile_id=profile_id, route_class=profile["route_class"] or "run", current_replicas=current)
         signals = await _signals(resources, work, profile, body)
@@ -175,9 +180,14 @@ async def _begin(
 
 
 async def _carry_out(resources: Resources, tenant_id: str, profile: Any, action: Mapping[str, Any]) -> None:
-    """Scale. Whoever is interrupted or refused leaves the action as failed and no cooldown."""
+    """Scale, from where the action begins. Whoever is interrupted or refused leaves the action as failed and no cooldown."""
+    executor = resources.get(Executor)
     try:
-        await resources.get(Executor).scale(action["recommended_replicas"])
+        known = await executor.replicas()
+        if known not in (None, action["current_replicas"]):
+            message = f"There are {known} replicas and not {action['current_replicas']}; what was recommended is no step from there."
+            raise ApiError(ErrorCode.CONFLICT, message, {"replicas": known})
+        await executor.scale(action["recommended_replicas"])
     except BaseException:
         await asyncio.shield(_failed(resources, tenant_id, profile, action))
         raise
@@ -199,7 +209,8 @@ async def _signals(resources: Resources, work: Work, profile: Any, body: Evaluat
         p95 = figures.sketch.quantile(0.95) if figures.sketch.count >= _LEAST_REQUESTS else None
     if depth is None:
         depth = await repository.queue_depth(work, resources.get(Settings).ingestion.ingest_queue_name)
-    return Signals(p95, depth, body.signal_quality, await breached_with(work, profile["id"]))
+    breached = await breached_with(work, profile["id"], platform=profile["scope"] != "tenant")
+    return Signals(p95, depth, body.signal_quality, breached)
 
 
 def _recommended(resources: Resources, profile: Any, body: Evaluation, signals: Signals) -> Recommendation:

@@ -197,14 +197,9 @@ async def forget_state(work: Work, route_class: str) -> None:
     await work.raw.execute("delete from sla_states where tenant_id = $1 and route_class = $2", work.tenant_id, route_class)
 
 
-async def breached_with(work: Work, profile_id: str) -> bool:
-    """Whether the tenant breaches a policy that is linked to this autoscaling profile."""
-    found: bool = await work.raw.fetchval(
-        "select exists (select from sla_states s join sla_policies p on p.id = s.policy_id and p.version = s.policy_version "
-        "where s.tenant_id = $1 and s.status = 'breached' and p.enabled and p.config #>> '{autoscaling_link,profile_id}' = $2)",
-        work.tenant_id,
-        profile_id,
-    )
+async def breached_with(work: Work, profile_id: str, *, platform: bool) -> bool:
+    """Whether the tenant breaches a policy that is linked to this autoscaling profile, or `platform` any tenant one of the platform's."""
+    found: bool = await work.raw.fetchval("select sla_breached_with($1, $2, $3)", work.tenant_id, profile_id, platform)
     return found
 
 

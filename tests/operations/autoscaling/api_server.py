@@ -30,6 +30,7 @@ class ApiServer:
     replicas: int = 2
     fails: int | None = None
     hangs: bool = False
+    nonsense: str | None = None
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -39,6 +40,8 @@ class ApiServer:
             return web.json_response(_status(401), status=401)
         if self.fails is not None:
             return web.json_response(_status(self.fails), status=self.fails)
+        if self.nonsense is not None:
+            return web.Response(text=self.nonsense, content_type="application/json")
         if request.path != PATH:
             return web.json_response(_status(404), status=404)
         body = json.loads(await request.text()) if request.method == "PATCH" else None

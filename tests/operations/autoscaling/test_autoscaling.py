@@ -73,6 +73,46 @@ async def test_a_linked_policy_that_is_breached_asks_for_more(api: Api) -> None:
     assert (await evaluated(admin, profile, p95_ms=1, queue_depth=0))["reason"] == "sla_breached"
 
 
+async def test_a_policy_of_the_platform_that_any_tenant_breaches_asks_its_profile_for_more(api: Api) -> None:
+    operator, admin = await api.operator(), await under(api, trigger=1)
+    profile = await made(operator, scope="global", enabled=False, name=new_id("p"))
+    await operator.patch(f"{BASE}/profiles/{profile}", json={"enabled": True, "cooldown_seconds": 86_400})
+    link = {"autoscaling_link": {"profile_id": profile}}
+    config = {
+        "objectives": {"p95_ms_max": {"run": 1000}}, "enforcement": {"breach_window_minutes": 1, "consecutive_windows_to_trigger": 1},
+    }  # fmt: skip
+    policies, assignment = "/v1/admin/sla/policies", f"/v1/admin/sla/assignments/{admin.tenant}"
+
+    async def reason() -> Any:
+        return (await evaluated(operator, profile, p95_ms=1000, queue_depth=10))["reason"]
+
+    async def breach(policy: Any, **fields: Any) -> None:
+        await admin.patch(assignment, json={"policy_id": policy["id"], **fields})
+        await after(api, admin, 5000.0)
+
+    try:
+        body = {"name": "P", "tier": "pro", "config_json": {**config, **link}}
+        await breach((await admin.post(policies, json=body)).json()["data"])
+        assert await reason() == "within_hysteresis"  # a tenant's own policy asks the platform for nothing
+        plain = (await operator.post(policies, json={**body, "config_json": config, "is_global": True})).json()["data"]
+        await breach(plain, override_json=link)
+        assert await reason() == "within_hysteresis"
+        await breach((await operator.post(policies, json={**body, "is_global": True})).json()["data"])
+        assert await reason() == "sla_breached"
+        await rows(api, "update sla_assignments set effective_to = now() where tenant_id = $1", admin.tenant)
+        assert await reason() == "within_hysteresis"  # what nobody judges any more asks for nothing
+    finally:
+        await operator.patch(f"{BASE}/profiles/{profile}", json={"enabled": False})
+
+
+async def test_changes_of_a_profile_at_once_all_count(api: Api) -> None:
+    admin = await api.person()
+    path, changes = f"{BASE}/profiles/{await made(admin)}", {"name": "N", "max_replicas": 20, "step_up": 3, "step_down": 4, "enabled": True}
+    await asyncio.gather(*(admin.patch(path, json={name: value}) for name, value in changes.items()))
+    (now,) = (await admin.get(f"{BASE}/profiles")).json()["data"]["items"]
+    assert {name: now[name] for name in changes} == changes
+
+
 @pytest.mark.parametrize(
     ("fields", "refused"),
     [
@@ -163,8 +203,9 @@ async def test_kubernetes_is_told_the_scale_and_nothing_else(servers: Servers, t
         profile = await made(operator, enabled=True)
         applied = (await operator.post(f"{BASE}/apply", json=asked(profile))).json()["data"]
         assert (applied["status"], applied["executor"], kubernetes.replicas) == ("applied", "kubernetes", 4)
-        ((method, content_type, body),) = kubernetes.asked
-        assert (method, body) == ("PATCH", {"spec": {"replicas": 4}})
+        assert [method for method, _, _ in kubernetes.asked] == ["GET", "PATCH"]
+        _, content_type, body = kubernetes.asked[1]
+        assert body == {"spec": {"replicas": 4}}
         assert content_type in ("application/merge-patch+json", "application/strategic-merge-patch+json")
         (event,) = [one for one in await audited(api, operator.tenant, "sla.autoscaling.applied") if profile in str(one["resource_id"])]
         assert '"status": "applied"' in event["metadata"]
@@ -174,15 +215,38 @@ async def test_kubernetes_is_told_the_scale_and_nothing_else(servers: Servers, t
 async def test_a_refusal_of_kubernetes_is_told_and_leaves_no_cooldown(servers: Servers, tmp_path: Path) -> None:
     async with scaling(servers, tmp_path) as (operator, _, kubernetes):
         profile = await made(operator, enabled=True)
-        for trouble in ({"fails": 403}, {"fails": 500}, {"hangs": True}):
+        troubles: list[dict[str, Any]] = [{"fails": 403}, {"fails": 500}, {"hangs": True}, {"nonsense": "{}"}, {"nonsense": "<html>"}]
+        for trouble in troubles:
             kubernetes.fails, kubernetes.hangs = trouble.get("fails"), bool(trouble.get("hangs"))
+            kubernetes.nonsense = trouble.get("nonsense")
             answer = await operator.post(f"{BASE}/apply", json=asked(profile))
             assert error_of(answer) == ("SLA_AUTOSCALING_EXECUTOR_UNAVAILABLE", 503)
-        kubernetes.fails, kubernetes.hangs = None, False
+        kubernetes.fails, kubernetes.hangs, kubernetes.nonsense = None, False, None
         assert kubernetes.replicas == 2
         assert (await operator.post(f"{BASE}/apply", json=asked(profile))).json()["data"]["status"] == "applied"
         listed = (await operator.get(f"{BASE}/actions", params={"profile_id": profile})).json()["data"]["items"]
-        assert [one["status"] for one in listed] == ["applied", "failed", "failed", "failed"]
+        assert [one["status"] for one in listed] == ["applied", *["failed"] * len(troubles)]
+
+
+@pytest.mark.slow
+async def test_a_step_begins_where_things_are(servers: Servers, tmp_path: Path) -> None:
+    async with scaling(servers, tmp_path) as (operator, _, kubernetes):
+        profile, kubernetes.replicas = await made(operator, enabled=True), 8
+        answer = await operator.post(f"{BASE}/apply", json=asked(profile, current_replicas=2))
+        assert (error_of(answer), answer.json()["error"]["details"]) == (("CONFLICT", 409), {"replicas": 8})
+        assert kubernetes.replicas == 8
+        applied = await operator.post(f"{BASE}/apply", json=asked(profile, current_replicas=8))
+        assert (applied.status_code, kubernetes.replicas) == (200, 10)
+
+
+@pytest.mark.slow
+async def test_what_was_scaled_to_nothing_stays_so(servers: Servers, tmp_path: Path) -> None:
+    async with scaling(servers, tmp_path) as (operator, api, kubernetes):
+        profile, kubernetes.replicas = await made(operator, scope="global", name=new_id("p")), 0
+        await rows(api, f"update autoscaling_profiles set {DUE_HERE}, enabled = true, replicas = 5 where id = $1", profile)
+        await in_background(api.resources)
+        await operator.patch(f"{BASE}/profiles/{profile}", json={"enabled": False})
+        assert (kubernetes.replicas, [method for method, _, _ in kubernetes.asked]) == (0, ["GET"])
 
 
 @pytest.mark.slow
