@@ -44,15 +44,23 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 """
 
-# KEYS: breaker. ARGV: token of the try that may be granted, its lease.
+# KEYS: breaker. ARGV: token of the try that may be granted, its lease, milliseconds for which a breaker is open. An end that lies farther
+# off than it ever does was set before Redis's clock went back: it counts from now on.
 ASK = (
     _NOW
     + f"""
 local held = redis.call('HMGET', KEYS[1], 'until', 'lease', 'failures')
 if not held[1] then return {{{State.CLOSED:d}, tonumber(held[3] or 0)}} end
-local opened = tonumber(held[1])
+local opened, leased = tonumber(held[1]), tonumber(held[2] or 0)
+if opened > now + ARGV[3] then
+  opened = now + ARGV[3]
+  redis.call('HSET', KEYS[1], 'until', opened)
+end
 if opened > now then return {{{State.REFUSED:d}, opened - now}} end
-local leased = tonumber(held[2] or 0)
+if leased > now + ARGV[2] then
+  leased = now + ARGV[2]
+  redis.call('HSET', KEYS[1], 'lease', leased)
+end
 if leased > now then return {{{State.REFUSED:d}, math.min(leased - now, {_AGAIN_MS})}} end
 redis.call('HSET', KEYS[1], 'token', ARGV[1], 'lease', now + ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[2] + {_KEPT_MS})

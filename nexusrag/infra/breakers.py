@@ -78,7 +78,7 @@ class Breakers:
         now = _now()
         if now >= known.fresh_until or known.answer[0] is State.HALF_OPEN:
             token, lease_ms = secrets.token_hex(8), ceil(lease_s * 1000)
-            answer = await self._shared.run(ASK, [f"{self._prefix}:{permit.name}"], [token, lease_ms])
+            answer = await self._shared.run(ASK, [f"{self._prefix}:{permit.name}"], [token, lease_ms, self._rules.open_ms])
             if answer is not None:
                 self._learn(known, (State(answer[0]), answer[1]))
             else:

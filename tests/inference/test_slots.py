@@ -213,6 +213,16 @@ async def test_a_long_call_keeps_its_place_and_a_lost_one_is_learnt_anew(make: M
     await in_use(slots, 0)
 
 
+async def test_a_clock_that_goes_back_keeps_no_place_of_the_dead(make: Make) -> None:
+    slots = make(1, lease_ms=500)
+    client, (seconds, _) = slots._redis.client, await slots._redis.client.time()
+    await client.zadd(f"{slots._prefix}:held", {"gone-1": seconds * 1000 + 3_600_000})
+    await client.hset(f"{slots._prefix}:owners", "gone-1", "dead")
+    caller = Caller(slots, "alive")
+    await until(caller.served, within_s=5)
+    await caller.stop()
+
+
 async def test_reset_frees_every_place_for_those_who_wait(make: Make) -> None:
     slots = make(1)
     stuck, next_one = Caller(slots, "a"), None

@@ -38,7 +38,7 @@ class InRedis:
         self._ask, self._report = client.register_script(ASK), client.register_script(REPORT)
 
     def ask(self, token: str) -> Any:
-        return self._ask(keys=[self._key], args=[token, LEASE_MS])
+        return self._ask(keys=[self._key], args=[token, LEASE_MS, RULES.open_ms])
 
     def report(self, outcome: Outcome, token: str) -> Any:
         rules = [RULES.threshold, RULES.open_ms, RULES.trials, RULES.row_ms]

@@ -50,6 +50,21 @@ async def wait_out(redis: Redis, prefix: str, tenant: str, integration: str = "l
     await redis.client.hset(f"{prefix}:{integration} {tenant}", "until", 1)
 
 
+async def test_a_clock_that_goes_back_keeps_nobody_out_for_longer_than_ever(redis: Redis, prefix: str) -> None:
+    breakers, hour = Breakers(rules(prefix, cb_open_seconds=1), redis), 3_600_000
+    await fail(breakers, "a", 3)
+    seconds, _ = await redis.client.time()
+    await redis.client.hset(f"{prefix}:llm.openai a", mapping={"until": seconds * 1000 + hour, "lease": seconds * 1000 + hour})
+
+    async def tries() -> bool:
+        forgotten(breakers)
+        with contextlib.suppress(ApiError):
+            return bool((await breakers.ask("llm.openai", "a", 1)).token)
+        return False
+
+    await until(tries, within_s=5)
+
+
 async def test_failures_in_a_row_anywhere_open_it_everywhere_for_one_tenant_and_one_integration(redis: Redis, prefix: str) -> None:
     one, other = (Breakers(rules(prefix), redis) for _ in range(2))
     await fail(one, "a", 2)

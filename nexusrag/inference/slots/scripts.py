@@ -53,7 +53,13 @@ local function join(token, tenant, process, lease)
   redis.call('ZADD', at .. ':seen', now + lease, token)
 end
 
-local function sweep()
+-- An end that lies farther off than a lease lasts was set before Redis's clock went back: it counts from now on.
+local function sweep(lease)
+  for _, ends in ipairs(lease and {at .. ':held', at .. ':seen'} or {}) do
+    for _, token in ipairs(redis.call('ZRANGEBYSCORE', ends, '(' .. now + lease, '+inf')) do
+      redis.call('ZADD', ends, now + lease, token)
+    end
+  end
   for _, token in ipairs(redis.call('ZRANGEBYSCORE', at .. ':held', '-inf', now)) do forget(token) end
   for _, token in ipairs(redis.call('ZRANGEBYSCORE', at .. ':seen', '-inf', now)) do leave(token) end
   redis.call('ZREMRANGEBYSCORE', at .. ':processes', '-inf', now)
@@ -108,8 +114,8 @@ TAKE = (
     _BEGIN
     + """
 redis.call('ZADD', at .. ':processes', now + 60000, ARGV[1])
-sweep()
 local total, lease = tonumber(ARGV[2]), tonumber(ARGV[3])
+sweep(lease)
 if redis.call('EXISTS', at .. ':lines') == 0 and redis.call('ZCARD', at .. ':held') < total then
   serve(ARGV[4], ARGV[5], lease)
 else
@@ -126,7 +132,7 @@ LEAVE = (
     + """
 forget(ARGV[4])
 leave(ARGV[4])
-sweep()
+sweep(tonumber(ARGV[3]))
 give(tonumber(ARGV[2]), tonumber(ARGV[3]))
 return 1
 """
@@ -150,7 +156,7 @@ for place = 5, #ARGV, 2 do
     join(token, tenant, ARGV[1], lease)
   end
 end
-sweep()
+sweep(lease)
 give(tonumber(ARGV[2]), lease)
 local answer = {redis.call('ZCARD', at .. ':processes')}
 for place = 5 + 2 * holders, #ARGV, 2 do
