@@ -9,10 +9,11 @@ import structlog
 
 from nexusrag.agents.runs.metering import ANSWER, REWRITE, call_id, meter_of
 from nexusrag.billing.ledger.facade import entry, estimates, settle
-from nexusrag.inference.gateway.facade import Gateway, ModelError, Usage
+from nexusrag.inference.gateway.facade import Gateway, ModelError
 from nexusrag.infra.database import Database
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel.traffic import RouteClass
+from nexusrag.settings import Settings
 
 log = structlog.get_logger(__name__)
 _WITHIN = timedelta(minutes=10)
@@ -27,24 +28,21 @@ async def correct_estimates(resources: Resources) -> None:
         return
     async with database.work(None) as work:
         found = await estimates(work, RouteClass.RUN, _WITHIN, _PAUSE, _BATCH)
+    # So long after its run was settled a call that the provider does not know was not made, rather than not closed yet.
+    longest = min(timedelta(seconds=resources.get(Settings).llm.llm_total_timeout_s), _WITHIN / 2)
     for tenant_id, run_id in found:
         try:
-            usages = await _invoiced(gateway, run_id)
+            answer, rewrite = [await gateway.invoiced(call_id(run_id, which)) for which in (ANSWER, REWRITE)]
         except ModelError as error:
             log.warning("run.not_invoiced", run=run_id, reason=error.reason)
             return  # away for all of them
-        if usages:
-            async with database.work(tenant_id) as work:
-                settled = await entry(work, run_id)
-                # By the price of then: another one may be in force by now.
-                spent = (await meter_of(resources, work)).of(usages, at=settled["settled_at"])
-                await settle(work, run_id, spent.lines, tokens=spent.tokens, estimated=spent.estimated)
-
-
-async def _invoiced(gateway: Gateway, run_id: str) -> list[Usage]:
-    """Of all model calls of the run, once the last one is known."""
-    answer = await gateway.invoiced(call_id(run_id, ANSWER))
-    if answer is None:
-        return []
-    rewrite = await gateway.invoiced(call_id(run_id, REWRITE))
-    return [answer, rewrite] if rewrite is not None else [answer]
+        usages = [usage for usage in (answer, rewrite) if usage is not None]
+        if not usages:
+            continue
+        async with database.work(tenant_id) as work:
+            settled = await entry(work, run_id)
+            if answer is None and settled["settled_for"] < longest:
+                continue
+            # By the price of then: another one may be in force by now.
+            spent = (await meter_of(resources, work)).of(usages, at=settled["settled_at"])
+            await settle(work, run_id, spent.lines, tokens=spent.tokens, estimated=spent.estimated)

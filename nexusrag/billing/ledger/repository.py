@@ -174,10 +174,10 @@ async def estimates(work: Work, route_class: str, within: timedelta, pause: time
 
 
 async def entry(work: Work, subject: str) -> Any:
-    """The row of one subject, or None."""
+    """The row of one subject, or None; `settled_for`: how long ago it was settled."""
     return await work.raw.fetchrow(
-        "select state, day, held_at, settled_at, units, held_tokens, held_usd, tokens, usd, estimated from ledger "
-        "where tenant_id = $1 and subject = $2",
+        "select state, day, held_at, settled_at, units, held_tokens, held_usd, tokens, usd, estimated, "
+        "clock_timestamp() - settled_at as settled_for from ledger where tenant_id = $1 and subject = $2",
         work.tenant_id,
         subject,
     )

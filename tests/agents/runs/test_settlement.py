@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nexusrag.agents.runs import reconcile
-from nexusrag.agents.runs.metering import ANSWER, call_id
+from nexusrag.agents.runs.metering import ANSWER, REWRITE, call_id
 from nexusrag.kernel import clock
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.ids import new_id
@@ -270,3 +270,35 @@ async def test_a_correction_is_priced_as_of_the_end_of_the_run(servers: Servers,
         await until(exact)
         held = await entry(api, run_id)
         assert held["usd"] == Decimal(held["tokens"]) / 1000
+
+
+async def test_a_run_that_was_stopped_before_its_answer_is_charged_what_the_provider_says_of_its_question(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before no call of it can be open any more: the provider says of one that it has not closed what it says of one never made."""
+    monkeypatch.setattr(reconcile, "_PAUSE", timedelta(0))
+    async with openai_stand_in() as provider:
+        usage = f"{provider.url}/usage/{{call_id}}"
+        async with speaking(servers, provider, LLM_USAGE_URL=usage, LLM_TOTAL_TIMEOUT_S="3") as api:
+            person, corpus = await asker(api)
+            session = new_id("s")
+            provider.behaviours = [provider.metered(3), provider.metered(150, pause=0.01)]
+            await person.run(corpus, QUESTION, session_id=session)
+            async with asking(person, corpus, "What did she bring?", session_id=session) as stream:
+                await stream.read(1)
+                rewrite = call_id(stream.run_id, REWRITE)
+                await until(lambda: asyncio.sleep(0, provider.invoices.get(rewrite)))
+                await person.post(f"/v1/runs/{stream.run_id}/cancel")
+                await stream.rest()
+            assert call_id(stream.run_id, ANSWER) not in provider.invoices
+            await until(lambda: asyncio.sleep(0, rewrite not in provider.invoicing))
+            await reconcile.correct_estimates(api.resources)
+            assert (await entry(api, stream.run_id))["estimated"] is True
+
+            async def exact() -> bool:
+                await reconcile.correct_estimates(api.resources)
+                return not (await entry(api, stream.run_id))["estimated"]
+
+            await until(exact)
+            assert (await entry(api, stream.run_id))["tokens"] == sum(provider.invoices[rewrite])
+            assert await balanced(api, person)
