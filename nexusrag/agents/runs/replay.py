@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from redis.asyncio.client import PubSub
 from sqlalchemy import func, select
@@ -16,33 +17,30 @@ from nexusrag.infra.database import Database, Work
 from nexusrag.infra.redis import UNREACHABLE, Redis
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel.actions import Permission
-from nexusrag.kernel.errors import ErrorCode
+from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.knowledge.documents.facade import Document
 from nexusrag.knowledge.visibility import rule
 from nexusrag.settings import Settings
 
+T = TypeVar("T")
 _POLL_S = 0.5
 
 
 async def follow_journal(resources: Resources, caller: Caller, run_id: str, after: int, request_id: str) -> AsyncGenerator[bytes, None]:
     """The frames after number `after`, byte for byte as they were first sent, then new ones as the journal grows."""
-    database = resources.get(Database)
-    async with database.work(caller.principal.tenant_id) as work:
+    tenant_id = caller.principal.tenant_id
+
+    async def allowed(work: Work) -> bool:
         run = await repository.find(work, run_id)
-        allowed = run is not None and await _may_follow(resources, work, caller, run)
-    if not allowed:
+        return run is not None and await _may_follow(resources, work, caller, run)
+
+    if not await _seen(resources, tenant_id, allowed):
         yield unsupported(request_id)
         return
     place = after
     async with _bell(resources.get(Redis), run_id) as bell:
         while True:
-            async with database.work(caller.principal.tenant_id) as work:
-                # The state before the events: an end that is written in between shows in them, now or at the next look.
-                run = await repository.find(work, run_id)
-                over = run is None or run["state"] != "running"
-                events = await repository.events_after(work, run_id, run["day"], place) if run is not None else []
-                # A place that a finished run never reached is refused; at its last event there is nothing more to tell.
-                beyond = over and not events and (run is None or place > await repository.last_seq(work, run_id, run["day"]))
+            over, events, beyond = await _seen(resources, tenant_id, partial(_look, run_id=run_id, place=place))
             if events:
                 place = events[-1][0]
                 yield "".join(payload for _, payload in events).encode()
@@ -52,6 +50,30 @@ async def follow_journal(resources: Resources, caller: Caller, run_id: str, afte
                 return
             if not events:
                 await _wait(bell)
+
+
+async def _look(work: Work, run_id: str, place: int) -> tuple[bool, list[tuple[int, str]], bool]:
+    """Whether the run is over, its events after number `place`, and whether it never got as far as that."""
+    # The state before the events: an end that is written in between shows in them, now or at the next look.
+    run = await repository.find(work, run_id)
+    if run is None:
+        return True, [], True
+    over = run["state"] != "running"
+    events = await repository.events_after(work, run_id, run["day"], place)
+    # A place that a finished run never reached is refused; at its last event there is nothing more to tell.
+    return over, events, over and not events and place > await repository.last_seq(work, run_id, run["day"])
+
+
+async def _seen(resources: Resources, tenant_id: str, look: Callable[[Work], Awaitable[T]]) -> T:
+    """What a look at the tenant shows. The answer has begun, so there is no refusing any more: without a database, look again."""
+    while True:
+        try:
+            async with resources.get(Database).work(tenant_id) as work:
+                return await look(work)
+        except ApiError as error:
+            if error.code is not ErrorCode.SERVICE_UNAVAILABLE:
+                raise
+            await asyncio.sleep(_POLL_S)
 
 
 def unsupported(request_id: str) -> bytes:

@@ -12,7 +12,7 @@ from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.ids import new_id
 from nexusrag.providers.embeddings.fake import FakeEmbedder
 from nexusrag.providers.embeddings.port import Embedder
-from tests.agents.scripted import Installation, asking, check_grammar, code_of, installation, run_id_of
+from tests.agents.scripted import Installation, asking, check_grammar, code_of, following, installation, run_id_of
 from tests.support.api import error_of, parse_events
 from tests.support.installation import Servers
 from tests.support.processes import Proxy, database_proxy, until
@@ -140,6 +140,22 @@ async def test_a_database_that_was_away_for_longer_than_the_lease_ends_the_run_a
     written = parse_events((await person.get(f"/v1/runs/{stream.run_id}/events")).text)
     assert written[-2:] == events[-2:]
     assert len(written) < len(events)
+
+
+async def test_whoever_follows_a_journal_outlasts_a_database_that_is_away(broken: Broken, scripted: Installation) -> None:
+    person, corpus = await scripted.asker()
+    release = asyncio.Event()
+    async with asking(person, corpus, scripted.model.play("one ", release, "two [1].")) as stream:
+        await stream.read(2)
+        elsewhere = broken.installation.api.base_url
+        async with following(person, stream.run_id, None, elsewhere) as follower:
+            await follower.read(2)
+            broken.lose_database()
+            release.set()
+            events = await stream.rest()
+            await asyncio.sleep(0.6)  # a look at the journal, in vain
+            broken.find_database()
+            assert await follower.rest() == events
 
 
 async def test_a_database_lost_before_the_retrieval_ends_the_run_with_a_code(broken: Broken) -> None:
