@@ -15,6 +15,7 @@ FUNCTIONS = (
     "usage_flush_plain(text[], date[], bigint[])",
     "ledger_expired(integer)",
     "ledger_estimates(text, interval, interval, integer)",
+    "usage_unrecorded(integer)",
     "usage_prune(integer)",
 )
 # Run as whoever asks.

@@ -27,6 +27,7 @@ create table usage_periods (
     held_usd numeric(38, 12) not null default 0 check (held_usd >= 0),
     soft_cap_at timestamptz,
     overage_at timestamptz,
+    recorded_at timestamptz,
     primary key (tenant_id, period, starts_on)
 );
 
@@ -378,6 +379,17 @@ language sql volatile security definer set search_path = public, pg_temp as $$
     update ledger l set asked_at = clock_timestamp() from due
     where l.tenant_id = due.tenant_id and l.subject = due.subject
     returning l.tenant_id, l.subject
+$$;
+
+-- Days of the last week that are over, in which nothing is held any more, and which nobody has put on record yet, of all tenants. What
+-- Redis counted before midnight is written shortly after it.
+create function usage_unrecorded(p_limit integer)
+returns table (tenant_id text, day date)
+language sql stable security definer set search_path = public, pg_temp as $$
+    select u.tenant_id, u.starts_on from usage_periods u
+    where u.period = 'day' and u.recorded_at is null and u.held_units = 0
+      and u.starts_on between (now() at time zone 'utc')::date - 7 and (now() at time zone 'utc' - interval '5 minutes')::date - 1
+    order by u.starts_on limit p_limit
 $$;
 
 -- Forgets the counters of periods that ended more than p_days days ago and in which nothing is held, of all tenants; returns how many.

@@ -89,6 +89,8 @@ class EventType(StrEnum):
     CANARY_CHANGED = "rollouts.canary.changed"
     MAINTENANCE_RUN = "maintenance.task.run"
     SELFSERVE_WEBHOOK_TESTED = "selfserve.billing_webhook_tested"
+    BILLING_USAGE_RECORDED = "billing.usage_recorded"
+    BILLING_UPGRADE_REQUESTED = "billing.upgrade_requested"
     BILLING_WEBHOOK_TEST = "billing.webhook.test"
     BILLING_WEBHOOK_FAILURE = "billing.webhook.failure"
     COST_BUDGET_UPDATED = "cost.budget.updated"

@@ -266,6 +266,8 @@ async def test_an_upgrade_is_asked_for_once_and_settled_by_an_assignment(free: A
     assert [(noted["target_plan"], noted["request_id"]) for _, noted in events] == [
         ("pro", first[0]), ("pro", first[0]), ("enterprise", larger[0]),
     ]  # fmt: skip
+    billed = await recorded(free, admin, "billing.upgrade_requested")
+    assert [noted["target_plan"] for _, noted in billed] == ["pro", "enterprise"]
     await operator.patch(path(admin), json={"plan_id": "pro"})
     assert await waiting() == [(larger[0], "enterprise", None)]
     await operator.patch(path(admin), json={"plan_id": "enterprise"})

@@ -1,4 +1,5 @@
-"""What other domains may ask of the ledger. All act in the tenant of `work`, except `flush_plain`, `estimates` and `prune` (of none).
+"""What other domains may ask of the ledger. All act in the tenant of `work`, except `flush_plain`, `estimates`, `unrecorded` and
+`prune` (of none).
 
     verdict = await reserve(work, Reservation(...), Caps(...))    before the work, in the transaction that accepts it. Or as part of a
                                                                   larger statement: `reserving`, `reserve_values`, VERDICT, `verdict_of`
@@ -11,6 +12,7 @@
     await give_back_directly(work, units)                         the same request was refused after all
     if await note_once(work, "soft_cap", "day"): …                for the first in the period; quotas do so
     of_period, days, counted, embedded, runs_by_day, by_hour      what is reported of longer spans
+    await record_once(work, day)                                  what a day (of `unrecorded`) came to, for the first who asks
     await prune(work, days)                                       counters of periods that ended so long ago; how many
 
 How Redis and PostgreSQL share the units: Redis counts per tenant and UTC day, and per month, all units (plain ones and those of runs), and
@@ -33,10 +35,12 @@ from nexusrag.billing.ledger.repository import (
     give_back_directly,
     note_once,
     prune,
+    record_once,
     reserve,
     reserve_values,
     reserving,
     settle,
+    unrecorded,
     verdict_of,
 )
 
@@ -66,10 +70,12 @@ __all__ = [
     "note_once",
     "of_period",
     "prune",
+    "record_once",
     "reserve",
     "reserve_values",
     "reserving",
     "runs_by_day",
     "settle",
+    "unrecorded",
     "verdict_of",
 ]

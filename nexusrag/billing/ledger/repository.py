@@ -1,7 +1,7 @@
 """All SQL of the ledger. The functions that it calls stand in the migration, so that what they do is one round trip."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -181,6 +181,22 @@ async def entry(work: Work, subject: str) -> Any:
         work.tenant_id,
         subject,
     )
+
+
+async def unrecorded(work: Work, limit: int) -> list[tuple[str, date]]:
+    """Days of any tenants that are over and were not put on record. `work` is of no tenant."""
+    return [(row["tenant_id"], row["day"]) for row in await work.raw.fetch("select * from usage_unrecorded($1)", limit)]
+
+
+async def record_once(work: Work, day: date) -> Used | None:
+    """What was used on that day, for the first who asks so; None for everybody else."""
+    row = await work.raw.fetchrow(
+        "update usage_periods set recorded_at = clock_timestamp() where tenant_id = $1 and period = 'day' and starts_on = $2 "
+        f"and recorded_at is null returning {PERIOD_COLUMNS}",
+        work.tenant_id,
+        day,
+    )
+    return used_of(row, "day") if row is not None else None
 
 
 async def prune(work: Work, days: int) -> int:

@@ -49,11 +49,11 @@ async def put_override(
 
 
 async def request_upgrade(work: Work, target_plan: str, reason: str | None, by: str) -> Any:
-    """The open request for this plan, made unless there is one."""
+    """The open request for this plan, made unless there is one (`made`)."""
     return await work.raw.fetchrow(
         "insert into plan_upgrade_requests (tenant_id, target_plan, reason, requested_by) values ($1, $2, $3, $4) "
         "on conflict (tenant_id, target_plan) where status = 'open' "
-        "do update set reason = coalesce(excluded.reason, plan_upgrade_requests.reason) returning id, status",
+        "do update set reason = coalesce(excluded.reason, plan_upgrade_requests.reason) returning id, status, xmax = 0 as made",
         work.tenant_id,
         target_plan,
         reason,

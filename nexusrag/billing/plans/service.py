@@ -11,9 +11,11 @@ from nexusrag.billing.plans.schemas import (
     UpgradeAccepted,
     UpgradeRequest,
 )
+from nexusrag.billing.webhooks import facade as webhooks
 from nexusrag.infra.changes import TENANT
 from nexusrag.infra.database import Work
 from nexusrag.kernel.actions import Resource
+from nexusrag.kernel.events import EventType
 from nexusrag.kernel.features import PlanId, plan_in_force
 from nexusrag.settings import Settings
 from nexusrag.web.call import CallContext
@@ -68,10 +70,14 @@ async def override(call: CallContext, body: FeatureOverride) -> TenantPlanOut:
 
 
 async def request_upgrade(call: CallContext, body: UpgradeRequest) -> UpgradeAccepted:
-    """Ask for a plan; it waits until an operator assigns one."""
+    """Ask for a plan; it waits until an operator assigns one. Whoever bills hears of it once."""
     row = await repository.request_upgrade(call.db, body.target_plan, body.reason, call.principal.subject_id)
     call.about(Resource.PLAN, call.tenant_id)
-    call.record(request_id=row["id"], target_plan=body.target_plan)
+    told = {"request_id": row["id"], "target_plan": body.target_plan}
+    call.record(**told)
+    if row["made"]:
+        call.also_record(EventType.BILLING_UPGRADE_REQUESTED, **told)
+        await webhooks.tell(call.resources, call.db, EventType.BILLING_UPGRADE_REQUESTED, told)
     return UpgradeAccepted(request_id=row["id"], status=row["status"])
 
 

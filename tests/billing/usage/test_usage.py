@@ -1,12 +1,15 @@
 """What tenants are told of their use."""
 
+import asyncio
+import json
 from datetime import timedelta
 
 import pytest
 
+from nexusrag.billing.usage import jobs
 from nexusrag.kernel import clock
 from tests.support.api import Api, Person, error_of
-from tests.support.behind import audited
+from tests.support.behind import audited, rows
 from tests.support.processes import until
 
 TEXT = "The lighthouse keeper is called Ada Moreau."
@@ -93,3 +96,17 @@ async def test_series_have_a_point_for_each_day_or_hour(api: Api) -> None:
 async def test_series_that_are_none_are_refused(api: Api, query: str) -> None:
     person = await api.person()
     assert error_of(await person.get(f"/v1/self-serve/usage/timeseries?{query}")) == ("VALIDATION_ERROR", 422)
+
+
+async def test_what_a_day_came_to_is_on_record_once_it_is_over(api: Api) -> None:
+    person = await api.person()
+    yesterday = (clock.now() - timedelta(minutes=10)).date() - timedelta(days=1)
+    counted = "insert into usage_periods (tenant_id, period, starts_on, plain_units, units, held_units, tokens, usd) values "
+    days = ((yesterday, 0), (yesterday - timedelta(days=1), 3), (yesterday + timedelta(days=1), 0))
+    for day, held in days:
+        await rows(api, f"{counted} ($1, 'day', $2, 2, 3, $3, 70, 0.5)", person.tenant, day, held)
+    for _ in range(2):
+        await asyncio.gather(*(jobs.record_usage(api.resources) for _ in range(3)))
+    (event,) = await audited(api, person.tenant, "billing.usage_recorded")  # of the day before something is under way, and today goes on
+    told = {"period": "day", "period_start": yesterday.isoformat(), "units": 5, "tokens": 70, "usd": "0.500000"}
+    assert json.loads(event["metadata"]) == told
