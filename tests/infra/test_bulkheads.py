@@ -55,6 +55,27 @@ def test_places_are_kept_for_as_many_as_wait_and_not_for_ever(monkeypatch: pytes
     assert not refused(bulkhead, "greedy")  # whoever waited has not come back
 
 
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_however_often_others_ask_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    now = [100.0]
+    monkeypatch.setattr(bulkheads, "monotonic", lambda: now[0])
+    bulkhead, impatient = Bulkhead("run", limit), [f"t{number}" for number in range(limit)]
+    held = {tenant: bulkhead.acquire(tenant) for tenant in impatient}
+    waited, places = 0, 0
+    while refused(bulkhead, "patient"):  # which comes back after a second, as it was told
+        waited += 1
+        assert waited <= 4
+        for step in range(100):  # while each of the others asks again as soon as it was answered
+            now[0] += 0.01
+            tenant = impatient[step % limit]
+            if tenant in held:
+                held.pop(tenant).release()
+            if not refused(bulkhead, tenant):
+                held[tenant] = Slot(bulkhead, tenant)
+            places += bulkhead.taken
+    assert places >= waited * 100 * (limit - 1)  # at most one place stood empty
+
+
 def test_a_place_that_can_be_freed_is_given() -> None:
     bulkhead = Bulkhead("run", 1)
     (slot,) = [bulkhead.acquire("a")]
