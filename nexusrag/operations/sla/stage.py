@@ -28,9 +28,8 @@ BY_HAND = "forced"
 async def guard(call: CallContext) -> None:
     """Measure the request, and refuse with SLA_SHED_LOAD what is shed: by an operator's flag, or by the policy of a breached tenant."""
     settings = call.of(Settings).sla
-    if not settings.sla_engine_enabled:
-        return
-    call.of(Measurer).watch(call)
+    if settings.sla_engine_enabled:
+        call.of(Measurer).watch(call)
     if call.principal.is_admin or call.route_class is RouteClass.OPS or _resumes(call):
         return
     if await forced(call.resources, shedding(call.route_class.value), call.principal.tenant_id):

@@ -16,6 +16,8 @@ from nexusrag.web.limits import Limits
 from tests.operations.sla.measured import under
 from tests.support.api import Api, Event, Person, error_of, parse_events
 from tests.support.behind import audited, rows
+from tests.support.installation import Servers, serving
+from tests.support.switched import forced
 
 HEADERS = ("X-SLA-Status", "X-SLA-Policy-Id", "X-SLA-Decision", "X-SLA-Route-Class", "X-SLA-Window-End")
 
@@ -188,6 +190,17 @@ async def test_an_operator_sheds_by_hand_without_any_policy(api: Api) -> None:
     flag["params"]["lift"] = "true"
     await operator.post("/v1/admin/ops/actions/enable-shed", **flag, headers={"Idempotency-Key": f"{admin.tenant}-lift"})
     await reader.soon("/v1/corpora", 200)
+
+
+@pytest.mark.slow
+async def test_an_operator_sheds_by_hand_where_service_levels_are_switched_off(servers: Servers) -> None:
+    async with serving(servers.with_env(SLA_ENGINE_ENABLED="false")) as (app, url):
+        api = Api(servers, app, url)
+        reader = await api.person("reader")
+        async with forced(api, "shed.read", reader.tenant):
+            assert error_of(await reader.get("/v1/corpora")) == ("SLA_SHED_LOAD", 503)
+        assert (await reader.get("/v1/corpora")).status_code == 200
+        await api.close()
 
 
 async def test_what_was_done_to_requests_is_on_record_once_with_their_number(api: Api) -> None:
