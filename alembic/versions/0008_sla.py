@@ -21,6 +21,7 @@ FUNCTIONS = (
     "sla_record(text, text[], text[], timestamp with time zone[], integer[], integer[], bytea[], bytea[])",
     "sla_directory()",
     "sla_due(timestamp with time zone, integer)",
+    "sla_unbound(integer)",
     "sla_breached_with(text, text, boolean)",
     "sla_prune(interval, integer)",
     "autoscaling_take(interval, integer)",

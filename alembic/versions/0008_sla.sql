@@ -202,6 +202,16 @@ language sql stable security definer set search_path = public, pg_temp as $$
     order by a.evaluated_to nulls first limit p_limit
 $$;
 
+-- Tenants with an open incident whom no enabled policy binds now.
+create function sla_unbound(p_limit integer) returns setof text
+language sql stable security definer set search_path = public, pg_temp as $$
+    select distinct i.tenant_id from sla_incidents i
+    where i.status = 'open' and not exists (
+        select from sla_assignments a join sla_policies p on p.id = a.policy_id and p.enabled
+        where a.tenant_id = i.tenant_id and a.effective_from <= now() and (a.effective_to is null or a.effective_to > now())
+    ) limit p_limit
+$$;
+
 -- Whether a tenant breaches a policy that binds it now and is linked to an autoscaling profile; with p_platform also whether any tenant
 -- so breaches a policy of the platform. What a tenant overrides counts for its own profiles alone.
 create function sla_breached_with(p_tenant text, p_profile text, p_platform boolean) returns boolean

@@ -45,9 +45,15 @@ async def evaluate(resources: Resources) -> None:
         end = last_closed(await repository.now(work), settings)
         heard = await repository.reported_within(work, 2 * settings.sla_measurement_window_seconds + 2 * settings.sla_flush_interval_s)
         tenants = await repository.due(work, end, _BATCH)
+        unbound = await repository.unbound(work, _BATCH)
     for tenant_id in tenants:
         async with database.work(tenant_id) as work:
             await evaluate_tenant(work, end, settings, heard=heard)
+    for tenant_id in unbound:  # a policy that was disabled, an assignment that has ended: nobody will judge them better
+        async with database.work(tenant_id) as work:
+            await repository.hold_assignment(work)
+            for route_class in await repository.open_classes(work):
+                await _resolve(work, route_class)
 
 
 async def prune(resources: Resources) -> None:
@@ -118,7 +124,7 @@ class _Judging:
             self.changed = True
         self._open = await repository.open_classes(self._work)
         for over in self._open - {one.value for one in self._config.classes}:
-            await self._resolve(over)
+            await _resolve(self._work, over)
         for route_class in self._config.classes:
             before = held.get(route_class.value)
             until = first
@@ -170,13 +176,8 @@ class _Judging:
             await self._breached(route_class, verdict, window_end)
         # Not only when it was this standing that was breached: a changed policy and a lost signal begin anew, and leave incidents open.
         if route_class.value in self._open and after.status is Status.HEALTHY and after.good >= self._trigger:
-            await self._resolve(route_class.value)
+            await _resolve(self._work, route_class.value)
             self._open.discard(route_class.value)
-
-    async def _resolve(self, route_class: str) -> None:
-        for incident_id in await repository.resolve_incidents(self._work, route_class, "system"):
-            about = {"route_class": route_class, "policy_id": self._policy["id"]}
-            await write_system(self._work, EventType.SLA_INCIDENT_RESOLVED, about, about=(Resource.SLA_INCIDENT, incident_id))
 
     async def _breached(self, route_class: RouteClass, verdict: Verdict, window_end: datetime) -> None:
         policy_id, version = self._policy["id"], self._policy["version"]
@@ -186,6 +187,12 @@ class _Judging:
         if await repository.open_incident(self._work, incident_id, route_class.value, policy_id, version, window_end, verdict.evidence):
             self._open.add(route_class.value)
             await write_system(self._work, EventType.SLA_INCIDENT_OPENED, about, about=(Resource.SLA_INCIDENT, incident_id))
+
+
+async def _resolve(work: Work, route_class: str) -> None:
+    for incident in await repository.resolve_incidents(work, route_class, "system"):
+        about = {"route_class": route_class, "policy_id": incident["policy_id"]}
+        await write_system(work, EventType.SLA_INCIDENT_RESOLVED, about, about=(Resource.SLA_INCIDENT, incident["id"]))
 
 
 def _over(cells: list[Any], since: datetime, until: datetime) -> Figures:

@@ -238,14 +238,19 @@ async def open_incident(
     return done != "INSERT 0 0"
 
 
-async def resolve_incidents(work: Work, route_class: str, by: str) -> list[str]:
-    """Resolve what is open for a class; the ids."""
+async def unbound(work: Work, limit: int) -> list[str]:
+    """Tenants with an open incident whom no policy binds any more."""
+    return [row["sla_unbound"] for row in await work.raw.fetch("select sla_unbound($1)", limit)]
+
+
+async def resolve_incidents(work: Work, route_class: str, by: str) -> list[Any]:
+    """Resolve what is open for a class; id and policy_id of each."""
     rows = await work.raw.fetch(
         "update sla_incidents set status = 'resolved', resolved_at = now(), resolved_by = $3 "
-        "where tenant_id = $1 and route_class = $2 and status = 'open' returning id",
+        "where tenant_id = $1 and route_class = $2 and status = 'open' returning id, policy_id",
         work.tenant_id, route_class, by,
     )  # fmt: skip
-    return [row["id"] for row in rows]
+    return list(rows)
 
 
 def _json(value: Any) -> str:

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from nexusrag.infra.database import Database
 from nexusrag.operations.sla import repository
-from nexusrag.operations.sla.evaluate import evaluate_tenant, last_closed
+from nexusrag.operations.sla.evaluate import evaluate, evaluate_tenant, last_closed
 from nexusrag.settings import Settings
 from tests.operations.sla.measured import MINUTE, START, after, incidents, judge, measure, stands, under
 from tests.support.api import Api, error_of
@@ -134,6 +134,21 @@ async def test_an_incident_about_what_the_policy_no_longer_asks_is_over(api: Api
     await admin.patch(f"/v1/admin/sla/policies/{policy['id']}", json={"config_json": {"objectives": {"p95_ms_max": {"read": 100}}}})
     await judge(api, admin, 1)
     assert await incidents(admin, "open") == []
+
+
+@pytest.mark.parametrize("ended", ["policy", "assignment"])
+async def test_an_incident_ends_with_what_it_was_about(api: Api, ended: str) -> None:
+    admin = await under(api, trigger=1)
+    await after(api, admin, SLOW)
+    (incident,) = await incidents(admin, "open")
+    if ended == "policy":
+        await admin.post(f"/v1/admin/sla/policies/{incident['policy_id']}/disable")
+    else:
+        await rows(api, "update sla_assignments set effective_to = now() where tenant_id = $1", admin.tenant)
+    await evaluate(api.resources)
+    (incident,) = await incidents(admin)
+    assert (incident["status"], incident["resolved_by"]) == ("resolved", "system")
+    assert len(await audited(api, admin.tenant, "sla.incident.resolved")) == 1
 
 
 @pytest.mark.parametrize("change", ["assign", "resolve"])
