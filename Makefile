@@ -64,7 +64,7 @@ bench: $(INSTALLED_DEV) ## quality and speed, with the figures to compare with
 proof: $(INSTALLED_DEV) ## product against reference in new worlds, for ARGS seconds (60): how many million decisions, how many differ
 	@$(BIN)/python -m tests.proof $(ARGS)
 
-chaos: $(INSTALLED_DEV) ## kills processes at every point of a write, ARGS times (1000): which effects, events and charges were lost or doubled
+chaos: $(INSTALLED_DEV) ## kills processes at every point of a write, ARGS times (1000), or 'storm 100': everything, at chance: what was lost or doubled
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 mutation: $(INSTALLED_DEV) ## mutants of what decides without a database, for the better part of an hour: score and survivors

@@ -1,1 +1,1 @@
-"""SIGKILL at every point of a write's way, the repeated request, and a look at what stands afterwards: one effect, or none at all."""
+"""Processes and servers that die, at every point of a write and at moments of chance, and a look at what stands afterwards."""

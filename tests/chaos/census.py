@@ -5,9 +5,12 @@ from typing import Any
 
 import asyncpg
 
+from tests.chaos.provider import PER_TOKEN, InvoicingProvider
+
 Census = dict[str, Counter[str]]
 # Measurements, which depend on time; what has figures of its own below; and names of processes.
 _ELSEWHERE = ("sla_", "jobs", "audit_events", "ledger", "usage_periods", "documents", "runs", "run_events", "messages")
+OF_TESTS = "tenant_id like 't-%'"
 _WRITTEN = "subject not like 'storage:%'"  # which is charged at the time it is looked at
 _TABLES = """
 select c.relname from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id'
@@ -71,3 +74,35 @@ async def unbalanced(admin: "asyncpg.Connection[Any]") -> list[str]:
         "or p.usd <> (select coalesce(sum(usd), 0) from ledger_lines i where i.tenant_id = p.tenant_id))"
     )
     return [str(dict(row)) for row in rows]
+
+
+async def under_way(admin: "asyncpg.Connection[Any]") -> list[str]:
+    """Jobs that are due, runs and reservations that have not come to their end."""
+    rows = await admin.fetch(
+        "select kind || ' ' || state || ' ' || id as what from jobs where state in ('queued', 'running') "
+        f"and run_at < now() + interval '10 minutes' and {OF_TESTS} union all "
+        "select 'running ' || id from runs where state = 'running' union all select 'held ' || subject from ledger where state = 'held'"
+    )
+    return [row["what"] for row in rows]
+
+
+async def uninvoiced(admin: "asyncpg.Connection[Any]", provider: InvoicingProvider) -> list[str]:
+    """Runs whose estimate the provider could make exact."""
+    rows = await admin.fetch("select subject from ledger where estimated and route_class = 'run'")
+    return [row["subject"] for row in rows if provider.tokens(row["subject"])]
+
+
+async def invoiced(admin: "asyncpg.Connection[Any]", provider: InvoicingProvider) -> list[str]:
+    """Where the ledger and what the provider wrote down differ, run by run."""
+    rows = await admin.fetch(
+        "select r.id, l.state, l.tokens, l.estimated, l.units, (select coalesce(sum(i.usd), 0) from ledger_lines i "
+        "where i.tenant_id = l.tenant_id and i.subject = l.subject and i.component = 'llm') as usd "
+        "from runs r left join ledger l on l.tenant_id = r.tenant_id and l.subject = r.id"
+    )
+    known = {row["id"] for row in rows}
+    faults = [f"the model was asked for a run that does not exist: {run}" for run in provider.runs() - known]
+    for row in rows:
+        owed = provider.tokens(row["id"])
+        if (row["state"], row["tokens"], row["units"], row["usd"]) != ("settled", owed, 3, owed * PER_TOKEN):
+            faults.append(f"run {dict(row)}: the provider's invoice says {owed} tokens")
+    return faults + [f"asked twice: {call}" for call, bills in provider.bills.items() if len(bills) > 1]

@@ -24,7 +24,7 @@ from redis.asyncio import Redis
 
 from nexusrag.identity.api_keys.provision import create_key
 from nexusrag.kernel.ids import new_id
-from tests.chaos.census import census, differences, plain_units, unbalanced
+from tests.chaos.census import census, differences, invoiced, plain_units, unbalanced, under_way, uninvoiced
 from tests.chaos.nursery import Child, Nursery, nursery
 from tests.chaos.provider import WORDS, InvoicingProvider, invoicing_provider, settings_for
 from tests.chaos.writes import JOBS, RUN, WRITES, Send, Write
@@ -273,23 +273,26 @@ class Harness:
         """Leases of the dead have run out, and what they held has been taken over and settled."""
         async with asyncio.timeout(within_s):
             while (
-                await self._sql(_UNDER_WAY)
-                or await self._sql(_RUNNING)
+                await self._under_way()
                 or await self._uninvoiced()
                 or await self._redis.exists("nexusrag:rl:dirty")  # units that PostgreSQL was not told yet
             ):
                 await asyncio.sleep(0.25)
 
-    async def _uninvoiced(self) -> bool:
-        """Whether an estimate stands that the provider could make exact."""
-        rows = await self._sql("select subject from ledger where estimated and route_class = 'run'")
-        return any(self._provider.tokens(row["subject"]) for row in rows)
+    async def _under_way(self) -> list[str]:
+        async with self._looking:
+            return await under_way(self._admin)
+
+    async def _uninvoiced(self) -> list[str]:
+        async with self._looking:
+            return await uninvoiced(self._admin, self._provider)
 
     async def _judge(self, trials: Sequence[Trial], clean: dict[tuple[str, str], Trial]) -> tuple[list[str], Counter[int]]:
         async with self._looking:
             seen = await census(self._admin)
             counted = await plain_units(self._admin)
             faults = [f"counters and ledger differ: {line}" for line in await unbalanced(self._admin)]
+            faults += await invoiced(self._admin, self._provider)
         extra: Counter[int] = Counter()
         for trial in trials:
             expected = clean[trial.process, trial.write.name].tenant
@@ -297,22 +300,7 @@ class Harness:
             trial.faults += differences(seen[expected], seen[trial.tenant], without=without)
             faults += [f"{trial.write.name} killed {trial.process} {trial.point} {trial.answers}: {fault}" for fault in trial.faults]
             extra[counted[trial.tenant] - counted[expected]] += 1
-        return faults + await self._invoice(), extra
-
-    async def _invoice(self) -> list[str]:
-        """The ledger beside what the provider wrote down, run by run."""
-        rows = await self._sql(
-            "select r.id, l.state, l.tokens, l.estimated, l.units from runs r "
-            "left join ledger l on l.tenant_id = r.tenant_id and l.subject = r.id"
-        )
-        known = {row["id"] for row in rows}
-        faults = [f"the model was asked for a run that does not exist: {run}" for run in self._provider.runs() - known]
-        for row in rows:
-            owed = self._provider.tokens(row["id"])
-            if row["state"] != "settled" or row["tokens"] != owed or row["units"] != 3:
-                faults.append(f"run {dict(row)}: the provider's invoice says {owed} tokens")
-        faults += [f"asked twice: {call}" for call, bills in self._provider.bills.items() if len(bills) > 1]
-        return faults
+        return faults, extra
 
     async def _sql(self, statement: str, *values: Any) -> list[Any]:
         async with self._looking:
@@ -335,8 +323,7 @@ class Harness:
                 pass
 
 
-_UNDER_WAY = "select 1 from jobs where state in ('queued', 'running') and run_at < now() + interval '10 minutes' and tenant_id like 't-%'"
-_RUNNING = "select 1 from runs where state = 'running' union all select 1 from ledger where state = 'held'"
+_UNDER_WAY = "select 1 from jobs where state in ('queued', 'running') and run_at < now() + interval '10 minutes'"
 
 
 def _chosen(dice: random.Random, passed: Sequence[str]) -> int:

@@ -1,9 +1,10 @@
 """A model that is paid by the token: speaks the OpenAI protocol, writes down what each call took, and tells it afterwards."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from tests.support.openai_stand_in import DONE, FINISH, delta, usage
 
 WORDS = 12
 PAUSE_S = 0.004
+PER_TOKEN = Decimal("0.0007") / 1000  # dollars
 
 
 @dataclass
@@ -24,11 +26,16 @@ class Bill:
 
 
 class InvoicingProvider:
-    """`bills` by the id that the client gave its call; more than one for an id is a call that was made twice."""
+    """`bills` by the id that the client gave its call; more than one for an id is a call that was made twice.
 
-    def __init__(self) -> None:
+    `words`: how many an answer has, each `pause_s` after the last; fewer than none: after so many its connection is cut.
+    """
+
+    def __init__(self, words: Callable[[], int], pause_s: float) -> None:
         self.bills: dict[str, list[Bill]] = {}
         self.url = ""
+        self._words = words
+        self._pause_s = pause_s
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -37,10 +44,15 @@ class InvoicingProvider:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         try:
             await response.prepare(request)
-            for number in range(WORDS):
+            words = self._words()
+            for number in range(abs(words)):
                 bill.wrote += 1
                 await response.write(delta(f"word{number} "))
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(self._pause_s)
+            if words < 0:
+                assert request.transport is not None
+                request.transport.abort()
+                return response
             for last in (FINISH, usage(bill.read, bill.wrote), DONE):
                 await response.write(last)
             await response.write_eof()
@@ -66,8 +78,8 @@ class InvoicingProvider:
 
 
 @asynccontextmanager
-async def invoicing_provider() -> AsyncIterator[InvoicingProvider]:
-    provider = InvoicingProvider()
+async def invoicing_provider(words: Callable[[], int] = lambda: WORDS, pause_s: float = PAUSE_S) -> AsyncIterator[InvoicingProvider]:
+    provider = InvoicingProvider(words, pause_s)
     app = web.Application()
     app.router.add_post("/v1/chat/completions", provider.chat)
     app.router.add_get("/usage/{call}", provider.tell)
@@ -88,7 +100,7 @@ def settings_for(provider: InvoicingProvider) -> dict[str, Any]:
         "LLM_BASE_URL": f"{provider.url}/v1",
         "LLM_USAGE_URL": f"{provider.url}/usage/{{call_id}}",
         "COST_PLATFORM_PRICES": (
-            '[{"provider": "openai", "component": "llm", "rate_type": "per_1k_tokens", "rate_value_usd": "0.0007"},'
+            f'[{{"provider": "openai", "component": "llm", "rate_type": "per_1k_tokens", "rate_value_usd": "{PER_TOKEN * 1000}"}},'
             ' {"provider": "fake", "component": "embedding", "rate_type": "per_1k_tokens", "rate_value_usd": "0.00003"}]'
         ),
     }

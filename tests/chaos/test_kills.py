@@ -1,21 +1,11 @@
 """A process of the product dies at any point of a write, and the client repeats it with the same key: one effect, one event, one charge."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.chaos.harness import harness
 from tests.support.installation import Servers
 
 KILLS = 100
-
-
-@pytest.fixture
-def servers() -> Iterator[Servers]:
-    """Its own: what it counts is all that is there."""
-    held = Servers()
-    yield held
-    held.close()
 
 
 @pytest.mark.slow

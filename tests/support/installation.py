@@ -1,8 +1,11 @@
 """A complete installation in this process: embedded servers, migrated database, API on a real socket, a worker."""
 
 import asyncio
+import os
+import signal
 import socket
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -77,6 +80,17 @@ class Servers:
             **changes,
         }
         return load(self.home, env)
+
+    def restart(self, name: str, number: signal.Signals, away_s: float = 0) -> None:
+        """End `postgres` or `redis` by a signal, and start it again `away_s` seconds later. Blocks."""
+        (server,) = [one for one in self.environment.servers if one.name == name]
+        pid = server._main_pid()
+        assert pid is not None, f"{name} is away already"
+        os.kill(pid, number)
+        while server._main_pid() == pid:
+            time.sleep(0.005)
+        time.sleep(away_s)
+        server.start()
 
     async def admin(self) -> "asyncpg.Connection[Any]":
         """A connection that row-level security does not bind, to look behind the walls."""
