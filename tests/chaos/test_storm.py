@@ -5,7 +5,7 @@ import pytest
 from tests.chaos.storm import storm
 from tests.support.installation import Servers
 
-FAULTS = 8  # each kind once
+FAULTS = 9  # each kind once
 SEED = 1
 
 
