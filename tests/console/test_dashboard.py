@@ -119,7 +119,8 @@ async def test_figures_are_ones_own_without_the_second_wall_too(servers: Servers
         await stranger.text(await stranger.corpus(), "Words.", wait=False)
         await rows(
             api, "insert into usage_periods (tenant_id, period, starts_on, units, tokens) "
-            "values ($1, 'day', (now() at time zone 'utc')::date, 5, 7)", stranger.tenant,
+            "values ($1, 'day', (now() at time zone 'utc')::date, 5, 7) "
+            "on conflict (tenant_id, period, starts_on) do update set units = 5, tokens = 7", stranger.tenant,
         )  # fmt: skip
         data = await summary(person)
         assert (cards(data)["runs"][0], cards(data)["tokens"][0], cards(data)["documents"][0]) == ("0", "0", "0")
