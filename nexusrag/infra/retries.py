@@ -18,6 +18,8 @@ class Verdict:
 
 
 OURS = Verdict(theirs=False, again=False)
+# Of a whole answer that means nothing: whoever sends that is not well, and it may have cost something.
+NONSENSE = Verdict(theirs=True, again=False)
 
 
 def of_status(status: int, retry_after: str | None = None) -> Verdict:

@@ -9,7 +9,7 @@ from nexusrag.identity.sso.models import IdentityProvider
 from nexusrag.identity.sso.refusals import exchange_failed
 from nexusrag.infra.integrations import Calling, Failed, Integrations
 from nexusrag.infra.outbound import Outbound, OutboundError, UrlNotAllowed
-from nexusrag.infra.retries import of_status
+from nexusrag.infra.retries import NONSENSE, of_status
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.settings import Settings
 
@@ -72,7 +72,7 @@ def _failed(error: OutboundError, what: str) -> ApiError:
 
 
 async def _object(call: Awaitable[tuple[int, bytes]], what: str) -> dict[str, Any]:
-    """The object in an answer. Raises Failed, and SSO_TOKEN_EXCHANGE_FAILED for an answer that is none."""
+    """The object in an answer. Raises Failed."""
     try:
         status, body = await call
     except OutboundError as error:
@@ -84,5 +84,5 @@ async def _object(call: Awaitable[tuple[int, bytes]], what: str) -> dict[str, An
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise exchange_failed(f"{what}: no JSON object")
+        raise Failed(exchange_failed(f"{what}: no JSON object"), NONSENSE)
     return answer

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nexusrag.infra.integrations import Failed
 from nexusrag.infra.outbound import Outbound, OutboundError, OutboundTimeout, UrlNotAllowed
-from nexusrag.infra.retries import of_status
+from nexusrag.infra.retries import NONSENSE, of_status
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.providers.embeddings.port import EmbeddingModel, checked
 from nexusrag.settings import Settings, SettingsError
@@ -124,7 +124,7 @@ def _vectors(answer: bytes, count: int) -> list[Any]:
             given = row["embedding"]
             vectors[row["index"]] = np.frombuffer(base64.b64decode(given, validate=True), "<f4") if isinstance(given, str) else given
     except (ValueError, LookupError, TypeError, binascii.Error):
-        raise _unavailable("The embedding model answered with something that is no list of vectors.") from None
+        raise Failed(_unavailable("The embedding model answered with something that is no list of vectors."), NONSENSE) from None
     return vectors
 
 

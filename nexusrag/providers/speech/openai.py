@@ -4,7 +4,7 @@ import re
 
 from nexusrag.infra.integrations import Failed
 from nexusrag.infra.outbound import Outbound, OutboundError, OutboundTimeout, UrlNotAllowed
-from nexusrag.infra.retries import of_status
+from nexusrag.infra.retries import NONSENSE, of_status
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.sentences import sentences
 from nexusrag.settings import Settings
@@ -70,7 +70,7 @@ def _refused(status: int) -> ApiError:
 def _sound(answer: bytes) -> bytes:
     # An MP3 file begins with an ID3 tag or with the eleven set bits of a frame.
     if not (answer.startswith(b"ID3") or (len(answer) > 1 and answer[0] == 0xFF and answer[1] & 0xE0 == 0xE0)):
-        raise ApiError(ErrorCode.TTS_ERROR, "Speech answered with something that is no MP3 file.")
+        raise Failed(ApiError(ErrorCode.TTS_ERROR, "Speech answered with something that is no MP3 file."), NONSENSE)
     return answer
 
 

@@ -120,3 +120,11 @@ async def test_model_and_dimensions_must_be_set(tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in fault.value.lines] == ["EMBEDDING_MODEL", "EMBEDDING_DIMENSIONS"]
     env = {"EMBEDDING_PROVIDER": "openai", "EMBEDDING_MODEL": "m", "EMBEDDING_DIMENSIONS": "8"}
     assert open_openai(load(tmp_path, env), Outbound()).model.dimensions == 8
+
+
+async def test_whoever_answers_nonsense_over_and_over_is_left_alone(server: OpenAIStandIn, embedder: OpenAIEmbedder) -> None:
+    server.behaviours = [document(b"<html>", "text/html")] * 5
+    for _ in range(6):
+        with pytest.raises(ApiError):
+            await embedder.embed(["text"])
+    assert len(server.requests) == 5

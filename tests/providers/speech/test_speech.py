@@ -123,3 +123,15 @@ async def test_nothing_to_speak_is_an_error_without_a_call(tmp_path: Path, serve
         await openai(tmp_path, server, outbound).speak(" [1] ")
     assert failure.value.code is ErrorCode.TTS_ERROR
     assert server.requests == []
+
+
+async def test_whoever_answers_nonsense_over_and_over_is_left_alone(tmp_path: Path, server: OpenAIStandIn, outbound: Outbound) -> None:
+    speech = openai(tmp_path, server, outbound)
+    server.behaviours = [document(b"<html>", "text/html")] * 5
+    codes = []
+    for _ in range(6):
+        with pytest.raises(ApiError) as failure:
+            await speech.speak("text")
+        codes.append(failure.value.code)
+    assert codes == [ErrorCode.TTS_ERROR] * 5 + [ErrorCode.INTEGRATION_UNAVAILABLE]
+    assert len(server.requests) == 5
