@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -23,14 +24,16 @@ class Integrations:
     def __init__(self, settings: ResilienceSettings | None = None, redis: Redis | None = None) -> None:
         """Without `redis` the breakers are those of this process."""
         self._settings = settings or ResilienceSettings()
-        self._budget = RetryBudget()
+        # One for each: a tenant's identity provider that fails must not take the model's retries from everybody.
+        self._budgets: defaultdict[str, RetryBudget] = defaultdict(RetryBudget)
         self._breakers = Breakers(self._settings, redis)
 
     def calling(self, integration: str, tenant_id: str, patience_s: float, *, attempts: int | None = None) -> "Calling":
         """One call. `patience_s`: how long an attempt can go on without a sign of success; `attempts`: other than by the settings."""
         most = self._settings.ext_retry_max_attempts if attempts is None else min(attempts, self._settings.ext_retry_max_attempts)
         backoff_s = self._settings.ext_retry_backoff_ms / 1000
-        return Calling(self._breakers, self._budget, integration, tenant_id, patience_s + _MARGIN_S, most, backoff_s)
+        budget = self._budgets[family_of(integration)]
+        return Calling(self._breakers, budget, integration, tenant_id, patience_s + _MARGIN_S, most, backoff_s)
 
     async def reset(self, integration: str, tenant_id: str | None = None) -> int:
         """Close the integration's breaker of one tenant, or of all tenants; how many were not as new."""

@@ -35,7 +35,7 @@ def seconds(header: str | None) -> float | None:
 
 
 class RetryBudget:
-    """Retries of one process. A call that succeeds earns a tenth of one, up to ten, which are also there at the start.
+    """Retries of one process with one integration. A call that succeeds earns a tenth of one, up to ten, which are also there at the start.
 
     In an outage nothing is earned, so all calls together are asked again ten times and no more.
     """

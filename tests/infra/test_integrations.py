@@ -92,6 +92,16 @@ async def test_in_an_outage_all_tenants_together_ask_a_tenth_more_than_was_offer
     assert 200 < upstream.asked <= 220
 
 
+async def test_who_fails_takes_no_retry_from_another_integration() -> None:
+    calls, bad, model = integrations(cb_failure_threshold=10_000), Upstream(), Upstream(AWAY)
+    bad.always = AWAY
+    for number in range(30):
+        with pytest.raises(ConnectionError):
+            await calls.calling(f"sso.idp{number}", "a", 1).answer(bad.ask)
+    assert bad.asked == 40  # all identity providers together have one budget
+    assert await calls.calling("llm.openai", "b", 1).answer(model.ask) == "answer"
+
+
 async def test_with_one_call_in_two_failing_retries_stay_within_a_tenth() -> None:
     calls, upstream = integrations(cb_failure_threshold=10_000), Upstream()
     for number in range(1000):
