@@ -59,6 +59,7 @@ class OpenAIModel:
         calling = self._outbound.integrations.calling("llm.openai", prompt.tenant_id, wait)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.llm_total_timeout_s
+        billed = False  # an attempt in vain may be on the bill as well, and what the last one says is of itself alone
         while True:
             answer = _Answer(prompt)
             async with calling.attempt() as attempt:
@@ -67,7 +68,8 @@ class OpenAIModel:
                         async for delta in deltas:
                             await attempt.answered()
                             yield delta
-                    yield answer.usage()
+                    usage = answer.usage()
+                    yield replace(usage, estimated=True) if billed else usage
                     return
                 except OutboundError as error:
                     failure = _failed(error)
@@ -76,6 +78,7 @@ class OpenAIModel:
                 attempt.failed(failure.verdict)
             if answer.started:
                 raise failure
+            billed = billed or answer.accepted or not isinstance(failure, _Refused)
             if isinstance(failure, _Refused) and failure.parameter and failure.parameter not in self._refused:
                 self._refused.add(failure.parameter)
                 continue
@@ -110,6 +113,7 @@ class OpenAIModel:
         loop = asyncio.get_running_loop()
         async with self._open(prompt) as upstream:
             await _check(upstream)
+            answer.accepted = True
             if "json" in upstream.headers.get("content-type", ""):
                 for delta in answer.take_whole(await upstream.read(_WHOLE_LIMIT)):
                     yield delta
@@ -145,9 +149,11 @@ class OpenAIModel:
 
 @dataclass
 class _Answer:
-    """What has been understood so far of one answer. `started`: a delta is out; `ended`: nothing more is wanted."""
+    """What has been understood so far of one answer. `accepted`: the endpoint has taken the question; `started`: a delta is out;
+    `ended`: nothing more is wanted."""
 
     prompt: Prompt
+    accepted: bool = False
     started: bool = False
     ended: bool = False
     _written: int = 0

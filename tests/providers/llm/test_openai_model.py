@@ -148,23 +148,27 @@ async def test_after_the_first_token_a_fault_is_an_error_and_nothing_is_asked_ag
 
 
 @pytest.mark.parametrize(
-    "fault",
+    ("fault", "billed"),
     [
-        refuse(429),
-        refuse(429, headers={"Retry-After": "0"}),
-        refuse(500),
-        refuse(503),
-        raw(b"data: {not json\n\n"),
-        raw(event({"error": {"code": "server_error"}})),
-        raw(b"", cut=True),
-        document(b"", "text/event-stream"),
-        document(b"{}"),
-        document(b'{"error": {"code": "server_error"}}'),
+        (refuse(429), False),
+        (refuse(429, headers={"Retry-After": "0"}), False),
+        (refuse(500), False),
+        (refuse(503), False),
+        (raw(b"data: {not json\n\n"), True),
+        (raw(event({"error": {"code": "server_error"}})), True),
+        (raw(b"", cut=True), True),
+        (document(b"", "text/event-stream"), True),
+        (document(b"{}"), True),
+        (document(b'{"error": {"code": "server_error"}}'), True),
     ],
 )
-async def test_before_the_first_token_a_passing_fault_is_asked_again_once(server: OpenAIStandIn, outbound: Outbound, fault: Any) -> None:
+async def test_before_the_first_token_a_passing_fault_is_asked_again_once(
+    server: OpenAIStandIn, outbound: Outbound, fault: Any, billed: bool
+) -> None:
+    """What the second attempt took is not the whole bill where the first one may be on it."""
     server.behaviours = [fault]
-    assert (await read(model(server, outbound)))[0] == WORDS
+    said, used = await read(model(server, outbound))
+    assert (said, used.estimated) == (WORDS, billed)
     server.requests.clear()
     server.behaviours = [fault, fault]
     with pytest.raises(ModelError) as failure:
