@@ -18,17 +18,18 @@ PER_TOKEN = Decimal("0.0007") / 1000  # dollars
 
 @dataclass
 class Bill:
-    """What one call took. It is closed once nobody is sent anything more."""
+    """What one call took. It is closed once nobody is sent anything more. `cut`: the provider broke it off."""
 
     read: int
     wrote: int = 0
     closed: bool = False
+    cut: bool = False
 
 
 class InvoicingProvider:
     """`bills` by the id that the client gave its call; more than one for an id is a call that was made twice.
 
-    `words`: how many an answer has, each `pause_s` after the last; fewer than none: after so many its connection is cut.
+    `words`: how many an answer has, each `pause_s` after the last; -1 and less: after none, or so many more, its connection is cut.
     """
 
     def __init__(self, words: Callable[[], int], pause_s: float) -> None:
@@ -45,11 +46,12 @@ class InvoicingProvider:
         try:
             await response.prepare(request)
             words = self._words()
-            for number in range(abs(words)):
+            for number in range(words if words >= 0 else -words - 1):
                 bill.wrote += 1
                 await response.write(delta(f"word{number} "))
                 await asyncio.sleep(self._pause_s)
             if words < 0:
+                bill.cut = True
                 assert request.transport is not None
                 request.transport.abort()
                 return response
