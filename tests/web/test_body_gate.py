@@ -1,8 +1,12 @@
 """The body gate over HTTP: cheap refusals come before the body, and what is wrong with a body is said with the right status."""
 
+import asyncio
 import gzip
 import json
+import socket
+import time
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -176,3 +180,24 @@ async def test_a_foreign_tenant_in_the_body_is_refused(api: Api) -> None:
     assert error_of(answer) == ("TENANT_ID_NOT_ALLOWED", 422)
     assert error_of(await editor.get("/v1/corpora", params={"tenant_id": other.tenant})) == ("NOT_FOUND", 404)
     assert (await other.get("/v1/corpora")).json()["data"] == []
+
+
+async def test_a_body_that_came_while_the_process_stood_still_is_read(small: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nexusrag.web.body._STALL_S", 0.3)
+    person = await small.person()
+    body = b'{"name": "Handbook"}'
+    request = head("/v1/corpora", person.key, "Content-Type: application/json", f"Content-Length: {len(body)}") + body
+    parts = urlsplit(small.base_url)
+    assert parts.hostname and parts.port
+
+    def send(host: str, port: int) -> bytes:
+        with socket.create_connection((host, port)) as connection:
+            connection.sendall(request[:-5])
+            time.sleep(0.4)
+            connection.sendall(request[-5:])
+            return connection.recv(100)
+
+    sending = asyncio.create_task(asyncio.to_thread(send, parts.hostname, parts.port))
+    await asyncio.sleep(0.2)
+    time.sleep(0.6)
+    assert (await sending).startswith(b"HTTP/1.1 201 ")
