@@ -134,7 +134,7 @@ class Storm:
         await self._redis.aclose()
 
     async def rage(self, faults: int) -> Report:
-        """Clients at work while so many faults follow one another, each kind as often as any other; then what is left of it all."""
+        """Clients at work while so many faults follow one another, each kind once before any comes again; then what is left of it all."""
         for name in ("first", "second", "capped", "budget"):
             self._accounts[name] = await self._account(name)
         began, over = monotonic(), asyncio.Event()
@@ -146,7 +146,8 @@ class Storm:
             kinds = self._kinds()
             for number in range(faults):
                 if number % len(kinds) == 0:
-                    order = self._dice.sample(sorted(kinds), len(kinds))
+                    *others, worst = kinds
+                    order = [*self._dice.sample(others, len(others)), worst]
                 await asyncio.sleep(self._dice.uniform(*CALM_S))
                 name = order[number % len(kinds)]
                 self._struck[name] += 1
@@ -217,7 +218,8 @@ class Storm:
             "a server process of PostgreSQL killed": self._kill_backend,
             "connections cut": self._cut,
             "Redis flushed": self._flush,
-            "Redis killed": lambda: self._restart("redis", signal.SIGKILL),
+            "Redis killed": self._kill_redis,
+            "everything killed": self._kill_everything,
         }
 
     async def _kill(self, processes: list[Process]) -> None:
@@ -240,9 +242,17 @@ class Storm:
         self._thawing.append(asyncio.create_task(thaw()))
 
     async def _restart(self, server: str, number: signal.Signals) -> None:
-        if server == "redis":
-            self._allowed += await self._untold()
         await asyncio.to_thread(self._servers.restart, server, number, self._dice.choice((0, 0, 0.3, 1.2)))
+
+    async def _kill_redis(self) -> None:
+        self._allowed += await self._untold()
+        await self._restart("redis", signal.SIGKILL)
+
+    async def _kill_everything(self) -> None:
+        self._allowed += await self._untold()
+        for one in (*self._apis.values(), *self._workers):
+            one.kill()
+        await asyncio.gather(self._restart("postgres", signal.SIGQUIT), self._restart("redis", signal.SIGKILL))
 
     async def _kill_backend(self) -> None:
         """PostgreSQL then ends all others, too, and recovers."""

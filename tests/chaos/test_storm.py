@@ -5,7 +5,7 @@ import pytest
 from tests.chaos.storm import storm
 from tests.support.installation import Servers
 
-FAULTS = 9  # each kind once
+FAULTS = 9  # each kind once, but for the worst, after which everything has to be started again
 SEED = 1
 
 
