@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
@@ -45,9 +46,11 @@ class Bucket:
             self.tokens = min(Fraction(self.burst), self.tokens + Fraction(now - self.at, self.interval))
         self.at = now
 
-    @property
-    def wait_us(self) -> Fraction:
-        return max(Fraction(0), (1 - self.tokens) * self.interval)
+    def wait_us(self, now: int) -> Fraction:
+        """Until there is a token. To ask changes nothing, unless the clock went back: whoever takes nothing leaves no trace of when."""
+        asked = self if now < self.at else copy(self)
+        asked.refill(now)
+        return max(Fraction(0), (1 - asked.tokens) * self.interval)
 
 
 @dataclass
@@ -142,12 +145,11 @@ class Admissions(RuleBasedStateMachine):
                 model.plain -= held.units if held.field == "p" else 0
         if rates:
             own = model.keys.setdefault(key, Bucket(interval_us(KEY_RPS), KEY_BURST))
-            for bucket in (own, model.tenant):
-                bucket.refill(self.now)
-            waits = [bucket.wait_us for bucket in (own, model.tenant)]
+            waits = [bucket.wait_us(self.now) for bucket in (own, model.tenant)]
             if max(waits) > 0:
                 return (1 if waits[0] >= waits[1] else 2), int(-(-max(waits) // 1)), False, 0
             for bucket in (own, model.tenant):
+                bucket.refill(self.now)
                 bucket.tokens -= 1
         used = model.plain + model.runs
         over = 0
