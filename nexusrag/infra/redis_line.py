@@ -39,7 +39,11 @@ class RedisLine:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
         # It writes before it waits for anything, so that commands go out in the order of their answers.
-        await self._connection.send_packed_command(_packed(command), check_health=False)
+        try:
+            await self._connection.send_packed_command(_packed(command), check_health=False)
+        except BaseException:
+            answer.cancel()  # it keeps its place, should an answer come, and is nobody's
+            raise
         return await answer
 
     def hang_up(self) -> None:

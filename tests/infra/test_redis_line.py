@@ -1,10 +1,12 @@
 """The line that all scripts share: answers reach whoever asked, whatever becomes of the others and of the connection."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from nexusrag.infra.redis import Redis, RedisAwayError
@@ -67,6 +69,26 @@ async def test_a_lost_connection_is_told_to_all_who_wait_and_replaced(proxied: t
     answers = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(answer, RedisError | OSError) for answer in answers)
     proxy.answering.set()
+    assert await redis.line.run("ECHO", "again") == b"again"
+
+
+async def test_a_question_that_could_not_be_sent_is_nobodys_when_the_line_is_lost(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise RedisConnectionError("gone")
+
+    await redis.line.run("PING")
+    monkeypatch.setattr(redis.line._connection, "send_packed_command", fail)
+    complaints: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    try:
+        with pytest.raises(RedisError):
+            await redis.line.run("PING")
+        redis.line.hang_up()
+        gc.collect()  # which finds errors that nobody was told of
+    finally:
+        loop.set_exception_handler(None)
+    assert complaints == []
     assert await redis.line.run("ECHO", "again") == b"again"
 
 
