@@ -5,8 +5,10 @@ Afterwards everything must be as if nothing had happened: what was acknowledged 
 
 import asyncio
 import contextlib
+import json
 import os
 import random
+import re
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,7 +30,7 @@ from nexusrag.providers.storage.directory import DirectoryStorage
 from tests.chaos.census import invoiced, unbalanced, under_way, uninvoiced
 from tests.chaos.harness import ENV
 from tests.chaos.provider import InvoicingProvider, invoicing_provider, settings_for
-from tests.chaos.traffic import Account, Client, prepared
+from tests.chaos.traffic import PATIENCE_S, Account, Client, prepared
 from tests.support.installation import Servers
 from tests.support.processes import Process, free_port, process, until
 
@@ -36,7 +38,7 @@ APIS, WORKERS, CLIENTS = 2, 2, 3
 CALM_S = (0.4, 1.4)  # between one fault and the next
 SETTLED_S = 60.0
 FROZEN_S = (0.5, 13)  # in turn; a lease lasts 10
-CAP_STEP = 40  # units that the capped tenant is given more, whenever it has used what it had
+CAP_STEP = 25  # units that the capped tenant is given more, whenever it has used what it had
 BUDGET_USD = Decimal("0.005")  # as much as its clients' runs may cost together
 # Nobody is to give a document up because its workers died, and departed clients are to be noticed soon.
 STORM_ENV = {"INGEST_MAX_RETRIES": "20", "LLM_MAX_OUTPUT_TOKENS": "64", "RUN_DISCONNECT_GRACE_S": "0.3", "LLM_TOTAL_TIMEOUT_S": "5"}
@@ -44,6 +46,7 @@ BUSY = {"run": 8, "text": 4, "file": 4, "corpus": 2, "deletion": 2, "departure":
 CAPPED = {"run": 1, "corpus": 1, "look": 8}
 SPENDING = {"run": 1}
 
+_UNFORESEEN = re.compile("request.failed|run.failed|.*Exception in ASGI application")  # in the logs
 _UNENDED = (
     "select r.id from runs r where 1 <> (select count(*) from run_events e where e.run_id = r.id and e.payload like '%event: done%') "
     "or (select e.payload from run_events e where e.run_id = r.id order by e.seq desc limit 1) not like '%event: done%'"
@@ -115,6 +118,7 @@ class Storm:
         self._accounts: dict[str, Account] = {}
         self._closing = asyncio.Event()
         self._struck: Counter[str] = Counter()
+        self._said: Counter[str] = Counter()  # errors that processes logged
         self._thawing: list[asyncio.Task[None]] = []
         self._cap = CAP_STEP
         self._overrun = 0
@@ -148,6 +152,7 @@ class Storm:
                 if number % len(kinds) == 0:
                     *others, worst = kinds
                     order = [*self._dice.sample(others, len(others)), worst]
+                await until(self._any_there, PATIENCE_S, 0.1)  # on a busy machine they need longer to start than faults to come
                 await asyncio.sleep(self._dice.uniform(*CALM_S))
                 name = order[number % len(kinds)]
                 self._struck[name] += 1
@@ -174,12 +179,16 @@ class Storm:
                             self._apis[url] = started
                         await asyncio.sleep(0.05)
                 finally:
+                    self._said.update(_errors(started.output()))
                     self._apis.pop(url, None)
                     if started in self._workers:
                         self._workers.remove(started)
 
     async def _all_there(self) -> bool:
         return len(self._apis) == APIS and len(self._workers) == WORKERS
+
+    async def _any_there(self) -> bool:
+        return bool(self._apis)
 
     async def _account(self, name: str) -> Account:
         tenant = new_id("t").replace("_", "-")
@@ -330,6 +339,7 @@ class Storm:
             left += [f"untold {name}" for name in await self._redis.smembers("nexusrag:rl:dirty")]
             if not await self._all_there():
                 left.append(f"processes: {len(self._apis)} APIs, {len(self._workers)} workers")
+            left = left or await self._slots_held()
             if not left or monotonic() > end:
                 return [f"still under way after {SETTLED_S:.0f} s: {one}" for one in left]
             await asyncio.sleep(0.25)
@@ -337,15 +347,19 @@ class Storm:
     async def _still_works(self, url: str) -> list[str]:
         """What keeps this API from answering a question as if nothing had happened."""
         async with self._operator() as client:
-            slots = (await client.get(f"{url}/v1/admin/slots")).json()["data"]
             body = {
                 "session_id": new_id("s"),
                 "corpus_id": self._accounts["first"].corpus,
                 "message": "What does the keeper tell of the oil?",
             }
             answer = await client.post(f"{url}/v1/run", json=body)
-        faults = [f"slots of nobody: {slots}"] if slots["in_use"] else []
-        return faults if answer.text.count("event: done\n") == 1 else [*faults, f"{url} answers {answer.status_code} {answer.text[:500]}"]
+        return [] if answer.text.count("event: done\n") == 1 else [f"{url} answers {answer.status_code} {answer.text[:500]}"]
+
+    async def _slots_held(self) -> list[str]:
+        """Places among the model calls that those who died have not given back."""
+        async with self._operator() as client:
+            slots = (await client.get(f"{next(iter(self._apis))}/v1/admin/slots")).json()["data"]
+        return [f"{slots['in_use']} model calls"] if slots["in_use"] else []
 
     async def _judged(self, struck_s: float, settled_s: float, faults: list[str]) -> Report:
         async with self._admin() as admin:
@@ -355,8 +369,9 @@ class Storm:
             faults += [row["what"] for row in await admin.fetch(_MISCHARGED)]
             faults += [f"a journal without an end: {row['id']}" for row in await admin.fetch(_UNENDED)]
             runs = Counter(row["what"] for row in await admin.fetch("select coalesce(error_code, state) as what from runs"))
-            if runs["INTERNAL_ERROR"]:
-                faults.append(f"{runs['INTERNAL_ERROR']} runs ended in INTERNAL_ERROR")
+            for living in (*self._apis.values(), *self._workers):
+                self._said.update(_errors(living.output()))
+            faults += [f"logged: {number} times {what}" for what, number in self._said.items() if _UNFORESEEN.match(what)]
             for account in self._accounts.values():
                 faults += account.faults
                 faults += _misremembered(account, await admin.fetch(_MADE, account.tenant))
@@ -402,6 +417,12 @@ def _misremembered(account: Account, rows: list[Any]) -> list[str]:
             faults.append(f"{account.tenant} {key} was acknowledged as {made}, and is there {there[key]} times ({ids.get(key)})")
     faults += [f"{account.tenant} {key} is there {times} times" for key, times in there.items() if times > 1]
     return faults
+
+
+def _errors(output: str) -> list[str]:
+    """What a process logged as an error, by event and kind of error."""
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    return [f"{line['event']} {line.get('template', '').strip()} {line.get('error', '')}" for line in lines if line.get("level") == "error"]
 
 
 async def _answers(url: str) -> bool:

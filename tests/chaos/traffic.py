@@ -16,7 +16,7 @@ import httpx
 from tests.support.api import parse_events
 from tests.support.processes import until
 
-PATIENCE_S = 60.0  # in which everything that is asked again must have been answered
+PATIENCE_S = 120.0  # in which everything that is asked again must have been answered
 TEXT = "\n\n".join(f"Paragraph {number} tells of whale oil, of keeper {number} and of the Tuesday ferry. " * 4 for number in range(3))
 
 
