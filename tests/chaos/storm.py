@@ -164,6 +164,7 @@ class Storm:
         struck_s, stuck = monotonic() - began, await self._settle()
         settled_s = monotonic() - began - struck_s
         stuck += [fault for url in list(self._apis) for fault in await self._still_works(url)]
+        stuck += await self._settle()  # what was asked just now
         return await self._judged(struck_s, settled_s, stuck)
 
     async def _keep(self, role: str) -> None:
