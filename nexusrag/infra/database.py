@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 APP_ROLE = "nexusrag_app"
 _PATIENCE_S = 10  # longest wait for a transaction to begin
+_SPARE_S = 60.0  # how long connections beyond the pool are kept
 # What a lost connection, a restarting or a full server raises.
 UNREACHABLE = (
     asyncpg.PostgresConnectionError,
@@ -123,6 +124,7 @@ class Database:
         # SQLAlchemy's own costs more than a statement each time, since it switches to a greenlet and back.
         self._places = asyncio.Semaphore(size + overflow)
         self._idle: list[_Pooled] = []
+        self._idle_since: list[float] = []  # of each; the oldest first, as the stack has them
         self._least_wait_s = inf
         self.engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
@@ -209,7 +211,7 @@ class Database:
     async def _begin(self, tenant_id: str | None, options: Mapping[str, str]) -> _Pooled:
         script = _opening(tenant_id, options)
         for last in (False, True):
-            pooled = self._idle.pop() if self._idle else await self._open()
+            pooled = self._take_idle() or await self._open()
             try:
                 await pooled.raw.execute(script)
             except UNREACHABLE:
@@ -225,6 +227,12 @@ class Database:
                 return pooled
         raise AssertionError("unreachable")
 
+    def _take_idle(self) -> _Pooled | None:
+        if not self._idle:
+            return None
+        self._idle_since.pop()
+        return self._idle.pop()
+
     async def _open(self) -> _Pooled:
         connection = await self.engine.connect()
         driver: asyncpg.Connection[Any] = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
@@ -233,10 +241,15 @@ class Database:
     async def _put_back(self, pooled: _Pooled) -> None:
         whole = not (pooled.connection.invalidated or pooled.raw.is_closed() or pooled.raw.is_in_transaction())
         try:
-            if whole and len(self._idle) < self._size:
-                self._idle.append(pooled)
-            else:
+            if not whole:
                 await _discard(pooled)
+                return
+            self._idle.append(pooled)
+            self._idle_since.append(now := monotonic())
+            # To open one costs a hundred times what using it does: what a peak needed is kept for the next one.
+            if len(self._idle) > self._size and now - self._idle_since[0] > _SPARE_S:
+                self._idle_since.pop(0)
+                await _discard(self._idle.pop(0))
         finally:
             self._places.release()
 
@@ -263,8 +276,8 @@ class Database:
 
     async def dispose(self) -> None:
         """Drop the connections that nobody has."""
-        while self._idle:
-            await _discard(self._idle.pop())
+        while (pooled := self._take_idle()) is not None:
+            await _discard(pooled)
 
     async def close(self) -> None:
         await self.dispose()

@@ -51,6 +51,31 @@ async def test_what_an_earlier_user_of_the_connection_set_is_gone(servers: Serve
         await database.close()
 
 
+async def test_connections_of_a_peak_are_kept_for_the_next_and_then_closed(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    stores = servers.with_env(API_DB_POOL_SIZE="1", API_DB_MAX_OVERFLOW="2").stores
+    database = Database(stores)
+
+    async def peak() -> set[int]:
+        all_here = asyncio.Barrier(3)
+
+        async def one() -> int:
+            async with database.work(None) as work:
+                await all_here.wait()
+                return int(await work.raw.fetchval("select pg_backend_pid()"))
+
+        return set(await asyncio.gather(*(one() for _ in range(3))))
+
+    try:
+        first = await peak()
+        assert await peak() == first
+        monkeypatch.setattr("nexusrag.infra.database._SPARE_S", 0.0)
+        await peak()
+        monkeypatch.undo()
+        assert len(await peak() & first) == 1
+    finally:
+        await database.close()
+
+
 async def test_whoever_is_cancelled_twice_gives_the_connection_back_whole(servers: Servers) -> None:
     database = Database(servers.with_env().stores, pool_size=1)
     begun: asyncio.Future[int] = asyncio.get_running_loop().create_future()
