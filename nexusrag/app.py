@@ -18,7 +18,7 @@ from nexusrag.infra.ids import request_id_of
 from nexusrag.infra.loop import settle_memory
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel.errors import ApiError, ErrorCode
-from nexusrag.operations.sla.overload import OverloadGuard
+from nexusrag.operations.sla.overload import OverloadGuard, at_the_door
 from nexusrag.pipeline import PIPELINE
 from nexusrag.process import open_process
 from nexusrag.settings import Settings
@@ -71,6 +71,7 @@ def create_app(settings: Settings, *, domains: Sequence[Domain] = DOMAINS) -> Fa
     described = functools.partial(openapi.complete, routes=_gated(app), key_header=settings.auth.auth_api_key_header)
     app.openapi = functools.cache(lambda: described(FastAPI.openapi(app)))  # type: ignore[method-assign]  # as FastAPI has it extended
     app.state.reference = functools.cache(lambda: reference.page(app.openapi()))
+    app.state.refuse = at_the_door(app)
     app.middleware_stack = OverloadGuard(app.build_middleware_stack())  # around the framework's own: nothing is spent on what it refuses
     return app
 

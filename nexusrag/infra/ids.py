@@ -14,6 +14,10 @@ def request_id_of(request: HTTPConnection) -> str:
     """The id of this request; the first call decides it."""
     held: str | None = request.scope.get(_KEY)
     if held is None:
-        given = request.headers.get("x-request-id", "")
-        held = request.scope[_KEY] = given if _HARMLESS.fullmatch(given) else new_id("req")
+        held = request.scope[_KEY] = chosen_id(request.headers.get("x-request-id", ""))
     return held
+
+
+def chosen_id(given: str) -> str:
+    """The id that the client gave, or a new one."""
+    return given if _HARMLESS.fullmatch(given) else new_id("req")

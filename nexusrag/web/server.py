@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -19,8 +20,25 @@ _HEAD_LINES = 100
 _HEAD_WITHIN_S = 10.0
 
 
+Headers = list[tuple[bytes, bytes]]
+# Whether a request is refused by its method, path and headers alone: the whole answer, without the headers that every answer has, or None.
+Refuse = Callable[[str, str, Headers], bytes | None]
+
+
+class _Refused:
+    """Stands where uvicorn has the request that it answers, for one that was answered without."""
+
+    response_complete = True
+    disconnected = False
+    message_event = asyncio.Event()
+
+
 class Protocol(HttpToolsProtocol):
-    """Puts the transport into the scope of each request; a head that is too large, ambiguous or too slow ends the connection."""
+    """Puts the transport into the scope of each request; a head that is too large, ambiguous or too slow ends the connection.
+
+    Asks `app.state.refuse`, where there is one, before anything is made of a request: a task, a scope and the layers of the framework
+    cost several times what such an answer costs, and it would have to wait for whatever is ready before it.
+    """
 
     _head_bytes = 0
     _head_due: asyncio.TimerHandle | None = None  # while a head is awaited
@@ -52,7 +70,32 @@ class Protocol(HttpToolsProtocol):
         hosts = sum(name == b"host" for name, _ in self.headers)
         if size > _HEAD_BYTES or len(self.headers) > _HEAD_LINES or hosts > 1:
             raise ValueError("not a head that is answered")  # the parser ends in it, which is a 400
-        super().on_headers_complete()
+        if not self._is_refused():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if isinstance(self.cycle, _Refused) and self.timeout_keep_alive_task is None:  # its body came late, and ended the wait for more
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _is_refused(self) -> bool:
+        """Whether it was answered here. What is out of the ordinary goes the ordinary way."""
+        refuse: Refuse | None = self.config.app.state.refuse  # type: ignore[union-attr]  # the application itself, see Server
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if refuse is None or busy or self.expect_100_continue or self.parser.get_http_version() != "1.1":
+            return False
+        method, path = self.parser.get_method(), self.url.partition(b"?")[0]
+        if method == b"HEAD" or b"%" in path or not self.parser.should_keep_alive() or self.parser.should_upgrade():
+            return False
+        answer = refuse(method.decode("ascii"), path.decode("ascii"), self.headers)
+        if answer is None:
+            return False
+        status, _, rest = answer.partition(b"\r\n")
+        usual = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+        self.cycle = _Refused()  # type: ignore[assignment]
+        self.transport.write(b"%b\r\n%b%b" % (status, usual, rest))
+        self.on_response_complete()
+        return True
 
     def _await_head(self) -> None:
         self._head_over()

@@ -1,21 +1,22 @@
 """What a process does when it cannot keep up: it takes fewer requests at once, and refuses the others before anything is spent on them.
 
 Overload is a standing delay, of the process's own loop or of the wait for a connection to the database: the least one over a tenth of a
-second, since one long step is none, for a whole second, since a burst is none. From then on the number of requests in flight follows the
-delay: up to half as many while it stands, a few more while it does not. Who has how many of the places: a ninth part of the upper half
-more for each step of plan (free, pro, enterprise) and, within a plan, of class (read, mutation, run). So the free plan's reads go first
-and the enterprise plan's runs last.
+second, since one long step is none, for a whole second, since a burst is none, and for less where the delay is many times what it may be.
+From then on the number of requests in flight follows the delay: fewer in proportion while it stands, a few more while it does not. Who
+has how many of the places: a ninth part of the upper half more for each step of plan (free, pro, enterprise) and, within a plan, of class
+(read, mutation, run). So the free plan's reads go first and the enterprise plan's runs last.
 """
 
 import asyncio
 from collections.abc import Callable
 from time import monotonic
 
+from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nexusrag.identity.credentials.facade import peek
-from nexusrag.infra.ids import request_id_of
+from nexusrag.infra.ids import chosen_id, request_id_of
 from nexusrag.infra.metrics import DATABASE_WAIT, IN_FLIGHT, IN_FLIGHT_LIMIT, LOOP_LAG, SHED
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel.errors import ApiError, ErrorCode
@@ -25,12 +26,13 @@ from nexusrag.kernel.traffic import RouteClass, class_of
 from nexusrag.settings.sla import SlaSettings
 from nexusrag.web.envelope import ENVELOPED, error_response, errors_below
 from nexusrag.web.legacy import legacy_headers
+from nexusrag.web.server import Headers, Refuse
 
 # Beyond this no process comes, and nobody counts.
 _MOST = 10_000
 _TICK_S, _LOOK_S = 0.02, 0.1
 _PATIENCE_S = 1.0
-_MUCH_FEWER, _FEWER, _MORE = 0.5, 0.8, 1.05
+_MUCH_FEWER, _FEWER, _MORE = 0.25, 0.9, 0.05
 _PLANS = {plan: rank for rank, plan in enumerate(PlanId)}
 _CLASSES = {RouteClass.READ: 0, RouteClass.MUTATION: 1, RouteClass.RUN: 2}
 _SHED = {route_class: SHED.labels("overload", route_class.value) for route_class in RouteClass}
@@ -43,7 +45,7 @@ _REFUSED = ApiError(
 )
 _PLACE = "~"  # of the request's id
 _BODY = bytes(error_response(_REFUSED, _PLACE).body).split(_PLACE.encode())
-_HEADERS = ((b"content-type", b"application/json"), (b"retry-after", b"1"))
+_HEAD = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\ncontent-length: "
 
 
 class Overload:
@@ -54,7 +56,7 @@ class Overload:
         self._database_wait_s = database_wait_s
         self._least = settings.overload_least_in_flight
         self._peak = 0
-        self._late_since: float | None = None
+        self._late_s = 0.0
         self._task: asyncio.Task[None] | None = None
         self.limit = float(_MOST)
         self.in_flight = 0
@@ -84,16 +86,16 @@ class Overload:
     def leave(self) -> None:
         self.in_flight -= 1
 
-    def learn(self, delay: float, now: float) -> None:
-        """Follow a standing delay that was seen up to `now` (`monotonic`), in parts of the one that counts as overload."""
+    def learn(self, delay: float) -> None:
+        """Follow a standing delay that was seen for the last tenth of a second, in parts of the one that counts as overload."""
         peak, self._peak = self._peak, self.in_flight
         if delay <= 1:
-            self._late_since = None
-            self.limit = min(self.limit * _MORE + 1, _MOST)
+            self._late_s = 0.0
+            # The nearer to the limit, the less more: what swings back and forth does less than what stands still.
+            self.limit = min(self.limit + (self.limit * _MORE + 1) * (1 - delay), _MOST)
             return
-        if self._late_since is None:
-            self._late_since = now
-        if now - self._late_since >= _PATIENCE_S or self.limit < _MOST:
+        self._late_s += _LOOK_S * delay  # what is far too much is not waited out for as long
+        if self._late_s >= _PATIENCE_S or self.limit < _MOST:
             fewer = min(max(1 / delay, _MUCH_FEWER), _FEWER)
             self.limit = max(min(self.limit, peak) * fewer, self._least)
 
@@ -107,7 +109,7 @@ class Overload:
                 lags.append(max(now - before - _TICK_S, 0.0))
                 before = now
             lag_s, wait_s = min(lags), self._database_wait_s()
-            self.learn(1000 * max(lag_s / self._settings.overload_lag_ms, wait_s / self._settings.overload_db_wait_ms), before)
+            self.learn(1000 * max(lag_s / self._settings.overload_lag_ms, wait_s / self._settings.overload_db_wait_ms))
             LOOP_LAG.set(lag_s)
             DATABASE_WAIT.set(wait_s)
             IN_FLIGHT.set(self.in_flight)
@@ -131,50 +133,67 @@ class OverloadGuard:
             return
         resources: Resources = scope["app"].state.resources
         overload = resources.get(Overload)
-        if overload.is_pressed and (found := _refused(scope, resources, overload)) is not None:
+        if (found := _refused(scope["method"], scope["path"], scope["headers"], resources)) is not None:
             _SHED[found].inc()
             await _refuse(scope, receive, send)
             return
         overload.enter()
-        counted = True
+        # A stream that waits for others is nobody's burden. A run's work has its first part behind it when the model begins to speak:
+        # after the start of the answer and the event that says that the run is accepted.
+        left = 3 if scope["path"].removeprefix("/v1") == "/run" else 1
 
         async def begun(message: Message) -> None:
-            nonlocal counted
-            if counted:  # a stream that has begun waits for others, and others do not wait for it
-                counted = False
+            nonlocal left
+            left -= 1
+            if left == 0:
                 overload.leave()
             await send(message)
 
         try:
             await self._app(scope, receive, begun)
         finally:
-            if counted:
+            if left > 0:
                 overload.leave()
 
 
-def _refused(scope: Scope, resources: Resources, overload: Overload) -> RouteClass | None:
+def _refused(method: str, path: str, headers: Headers, resources: Resources) -> RouteClass | None:
     """The class of a request that is refused, or None."""
-    path: str = scope["path"]
-    route_class = RouteClass.RUN if path.removeprefix("/v1") == "/run" else class_of(scope["method"], path)
+    overload = resources.get(Overload)
+    if not overload.is_pressed:
+        return None
+    route_class = RouteClass.RUN if path.removeprefix("/v1") == "/run" else class_of(method, path)
     if route_class is RouteClass.OPS:
         return None
-    principal = peek(resources, scope["headers"])
+    principal = peek(resources, headers)
     if principal is None or principal.is_admin or overload.in_flight < overload.share(rank_of(principal, route_class)):
         return None
     return route_class
 
 
+def at_the_door(app: FastAPI) -> Refuse:
+    """What the server asks when it has read a head and before it makes anything of it. `OverloadGuard` has the other forms of answer."""
+    state = app.state
+
+    def refuse(method: str, path: str, headers: Headers) -> bytes | None:
+        resources: Resources = state.resources
+        if not resources.get(Overload).is_pressed or not path.startswith("/v1/") or errors_below(state.errors, path) is not ENVELOPED:
+            return None
+        route_class = _refused(method, path, headers, resources)
+        if route_class is None:
+            return None
+        _SHED[route_class].inc()
+        request_id = chosen_id(next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")).encode()
+        body = request_id.join(_BODY)
+        return b"%b%d\r\nx-request-id: %b\r\n\r\n%b" % (_HEAD, len(body), request_id, body)
+
+    return refuse
+
+
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer in the form of the path: the usual one from what was made beforehand, since whoever is overloaded has no time."""
+    """Answer in the form of the path."""
     path, request_id = scope["path"], request_id_of(HTTPConnection(scope))
-    if not path.startswith("/v1/"):
-        await error_response(_REFUSED, request_id, legacy=True, headers=legacy_headers())(scope, receive, send)
-        return
-    errors = errors_below(scope["app"].state.errors, path)
-    if errors is not ENVELOPED:
-        await errors.answer(_REFUSED, request_id)(scope, receive, send)
-        return
-    body = request_id.encode().join(_BODY)
-    headers = [*_HEADERS, (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode())]
-    await send({"type": "http.response.start", "status": _REFUSED.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    if path.startswith("/v1/"):
+        answer = errors_below(scope["app"].state.errors, path).answer(_REFUSED, request_id)
+    else:
+        answer = error_response(_REFUSED, request_id, legacy=True, headers=legacy_headers())
+    await answer(scope, receive, send)

@@ -2,15 +2,17 @@
 
 import asyncio
 from time import perf_counter
+from urllib.parse import urlsplit
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from nexusrag.infra.database import Database
 from nexusrag.kernel.actions import Role
 from nexusrag.kernel.features import PlanId
 from nexusrag.kernel.principal import of_role
 from nexusrag.kernel.traffic import RouteClass
-from nexusrag.operations.sla.overload import Overload, rank_of
+from nexusrag.operations.sla.overload import Overload, OverloadGuard, rank_of
 from nexusrag.settings.sla import SlaSettings
 from tests.support.api import Api, error_of
 from tests.support.installation import Servers
@@ -22,10 +24,10 @@ def overload(**settings: int) -> Overload:
     return Overload(SlaSettings.model_validate(settings))
 
 
-def learn(held: Overload, delay: float, times: int, since: int = 0) -> None:
+def learn(held: Overload, delay: float, times: int) -> None:
     """So many looks, a tenth of a second each."""
-    for look in range(since, since + times):
-        held.learn(delay, look / 10)
+    for _ in range(times):
+        held.learn(delay)
 
 
 def test_the_least_plan_goes_first_and_within_it_reads() -> None:
@@ -46,9 +48,9 @@ def test_a_standing_delay_takes_places_away_down_to_the_least_and_quiet_gives_th
     pressed = overload(overload_least_in_flight=8)
     for _ in range(100):
         pressed.enter()
-    learn(pressed, LATE, 11)
+    learn(pressed, 2.0, 5)
     assert pressed.limit == 50  # by what there was, not by what could have been
-    learn(pressed, LATE, 50, since=11)
+    learn(pressed, LATE, 50)
     assert pressed.limit == 8
     learn(pressed, IN_TIME, 200)
     assert pressed.limit == 10_000
@@ -58,10 +60,29 @@ def test_a_burst_is_no_overload() -> None:
     burst = overload()
     for _ in range(1000):
         burst.enter()
-    for second in range(20):
-        learn(burst, LATE, 9, since=10 * second)
-        learn(burst, IN_TIME, 1, since=10 * second + 9)
+    for _ in range(20):
+        learn(burst, 1.1, 9)
+        learn(burst, IN_TIME, 1)
     assert burst.limit == 10_000
+
+
+def test_what_is_far_too_much_is_not_waited_out() -> None:
+    flooded = overload()
+    for _ in range(1000):
+        flooded.enter()
+    learn(flooded, LATE, 1)
+    assert flooded.limit == 250
+
+
+def test_near_its_bound_the_limit_hardly_moves() -> None:
+    held = overload()
+    held.limit = 100
+    for _ in range(100):
+        held.enter()
+    learn(held, 0.9, 1)
+    assert 100 < held.limit < 101
+    learn(held, 1.05, 1)
+    assert 89 < held.limit < 91
 
 
 async def test_a_loop_that_is_held_up_is_noticed() -> None:
@@ -125,6 +146,8 @@ async def test_a_pressed_process_refuses_callers_it_knows_and_never_admins(api: 
         assert error_of(answer) == ("SLA_SHED_LOAD", 503)
         assert (answer.headers["Retry-After"], answer.json()["error"]["details"]) == ("1", {"reason": "overload"})
         assert (await person.post("/v1/run", json={})).status_code == 503
+        assert (await person.get("/v1/corpora", headers={"X-Request-Id": "mine"})).json()["meta"]["request_id"] == "mine"
+        assert (await person.client.head("/v1/corpora")).status_code == 503
         legacy = await person.get("/corpora")
         assert (legacy.status_code, legacy.json()["detail"]["code"]) == (503, "SLA_SHED_LOAD")
         assert (await admin.get("/v1/corpora")).status_code == 200
@@ -145,4 +168,54 @@ async def test_every_request_leaves_its_place(api: Api) -> None:
     await admin.run(corpus, "Which words?")
     assert (await admin.get("/v1/corpora/none")).status_code == 404
     assert (await admin.get("/nowhere")).status_code == 404
+    assert held.in_flight == before
+
+
+async def test_a_refused_caller_keeps_its_connection(api: Api) -> None:
+    admin = await api.person()
+    person = await api.person("editor", admin.tenant)
+    assert (await person.get("/v1/corpora")).status_code == 200
+    held = api.resources.get(Overload)
+    before = held.limit
+    url = urlsplit(api.base_url)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+
+    async def ask(head: str, body: bytes = b"") -> tuple[int, bytes]:
+        credential = f"Authorization: Bearer {person.key}"
+        writer.write(f"{head} HTTP/1.1\r\nHost: here\r\n{credential}\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        answered = await reader.readuntil(b"\r\n\r\n")
+        writer.write(body)  # after the answer, as of a client that sends head and body apart
+        length = int(answered.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        return int(answered.split(b" ")[1]), await reader.readexactly(length)
+
+    held.limit, held.in_flight = 8, held.in_flight + 1000
+    try:
+        async with asyncio.timeout(10):
+            assert (await ask("POST /v1/corpora", b"{}"))[0] == 503
+            assert (await ask("GET /v1/corpora"))[0] == 503
+            held.limit, held.in_flight = before, held.in_flight - 1000
+            assert (await ask("GET /v1/corpora"))[0] == 200
+    finally:
+        held.limit = before
+        writer.close()
+
+
+async def test_a_run_is_under_way_until_its_model_speaks(api: Api) -> None:
+    """Its first part is work as any other; while it waits for a model, nobody waits for it."""
+    held = api.resources.get(Overload)
+    seen: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(3):
+            seen.append(held.in_flight)
+            await send({"type": "http.response.body", "body": b"", "more_body": True})
+
+    async def nowhere(_: Message) -> None:
+        pass
+
+    before = held.in_flight
+    for path in ("/v1/run", "/v1/runs/run_1/events"):
+        await OverloadGuard(app)({"type": "http", "method": "POST", "path": path, "headers": [], "app": api.app}, nowhere, nowhere)
+    assert seen == [before + 1, before + 1, before, before, before, before]
     assert held.in_flight == before
