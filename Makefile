@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALLED := $(VENV)/installed
 INSTALLED_DEV := $(VENV)/installed-dev
 
-.PHONY: help install install-dev up demo test check lint format bench proof chaos mutation migrate seed env-example lock clean
+.PHONY: help install install-dev up demo test check lint format bench load proof chaos mutation migrate seed env-example lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ format: $(INSTALLED_DEV) ## rewrite the style
 
 bench: $(INSTALLED_DEV) ## quality and speed, with the figures to compare with
 	$(BIN)/python -m pytest tests/benchmarks/bench_*.py -s -q --timeout 1800 $(ARGS)
+
+load: $(INSTALLED_DEV) ## load up to five times capacity and a flooding tenant, for three minutes; a report with plots in ARGS (var/load)
+	@$(BIN)/python -m tests.benchmarks.load $(ARGS)
 
 proof: $(INSTALLED_DEV) ## product against reference in new worlds, for ARGS seconds (60): how many million decisions, how many differ
 	@$(BIN)/python -m tests.proof $(ARGS)

@@ -38,6 +38,10 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture(scope="module")
 def env(servers: Servers) -> dict[str, str]:
+    return environment(servers)
+
+
+def environment(servers: Servers) -> dict[str, str]:
     """What both servers are started with: one API process, fake model with 20 deltas, fake embeddings."""
     settings = servers.settings
     return {
