@@ -18,7 +18,8 @@ from nexusrag.infra.ids import request_id_of
 from nexusrag.infra.loop import settle_memory
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel.errors import ApiError, ErrorCode
-from nexusrag.operations.sla.overload import OverloadGuard, at_the_door
+from nexusrag.operations.sla.door import at_the_door
+from nexusrag.operations.sla.overload import OverloadGuard
 from nexusrag.pipeline import PIPELINE
 from nexusrag.process import open_process
 from nexusrag.settings import Settings

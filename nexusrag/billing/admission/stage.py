@@ -1,13 +1,13 @@
 """The stages of admission: rates before anything is read, and where the work would begin, places and units."""
 
-import math
 from dataclasses import replace
 from functools import partial
 
+from nexusrag.billing.admission.emptied import Emptied, rate_limited
 from nexusrag.billing.admission.service import Admission, Admissions, record_limited
 from nexusrag.billing.quotas.facade import exceeded, watch
 from nexusrag.infra.metrics import ADMISSION_REFUSALS
-from nexusrag.kernel.errors import ApiError, ErrorCode
+from nexusrag.kernel.errors import ApiError
 from nexusrag.web.call import CallContext
 from nexusrag.web.gate import Gate
 from nexusrag.web.stage import Stage
@@ -23,7 +23,9 @@ async def check_rates(call: CallContext) -> None:
     if admission.refused_by is not None:
         scope = call.principal.credential.value if admission.refused_by == "key" else "tenant"
         await _note(call, f"rate:{call.principal.tenant_id}:{call.principal.credential_id}", scope)
-        raise rate_limited(call, scope, admission.wait_ms)
+        request = call.request
+        call.of(Emptied).note(call.principal, request.method, request.scope["path"], call.route_class, scope, admission.wait_ms)
+        raise rate_limited(call.route_class, scope, admission.wait_ms)
     if call.gate.idempotent and call.request.method != "GET":
         # A stored answer is given without this request's units.
         _say(call, admission, admission.units if admission.taken is not None else 0)
@@ -40,7 +42,7 @@ async def check_quota(call: CallContext) -> None:
         return
     if not admission.place:
         await _note(call, f"place:{call.principal.tenant_id}", "tenant_concurrency")
-        raise rate_limited(call, "tenant_concurrency", _PLACE_WAIT_MS)
+        raise rate_limited(call.route_class, "tenant_concurrency", _PLACE_WAIT_MS)
     if admission.over is not None:
         raise _exceeded(call, admission)
     _say(call, admission, 0)
@@ -54,22 +56,6 @@ def say_used(call: CallContext, day: int, month: int) -> None:
     admission: Admission | None = call.admission
     if admission is not None:
         _say(call, replace(admission, used=(day, month)), 0)
-
-
-def rate_limited(call: CallContext, scope: str, wait_ms: int) -> ApiError:
-    """The refusal of whoever comes too often."""
-    ADMISSION_REFUSALS.labels(scope, call.route_class.value).inc()
-    return ApiError(
-        ErrorCode.RATE_LIMITED,
-        "Rate limit exceeded",
-        {"scope": scope, "route_class": call.route_class.value, "retry_after_ms": wait_ms},
-        headers={
-            "Retry-After": str(max(1, math.ceil(wait_ms / 1000))),
-            "X-RateLimit-Scope": scope,
-            "X-RateLimit-Route-Class": call.route_class.value,
-            "X-RateLimit-Retry-After-Ms": str(wait_ms),
-        },
-    )
 
 
 async def _note(call: CallContext, what: str, scope: str) -> None:

@@ -7,8 +7,8 @@ from collections import OrderedDict
 from functools import partial
 from time import monotonic
 
+from nexusrag.billing.admission.emptied import rate_limited
 from nexusrag.billing.admission.service import STATUS, Admissions, record_limited, unavailable
-from nexusrag.billing.admission.stage import rate_limited
 from nexusrag.infra.redis import RedisAwayError
 from nexusrag.infra.resources import Resources
 from nexusrag.security.audit.facade import FailureSampler
@@ -44,7 +44,7 @@ class Strangers:
         address = network_of(call.address or "")
         left_ms = int((self._blocked.get(address, 0) - monotonic()) * 1000)
         if credential is None and left_ms > 0:
-            raise rate_limited(call, "address", left_ms)
+            raise rate_limited(call.route_class, "address", left_ms)
         try:
             wait_ms = await self._admissions.store.stranger(address, self._rate, _mark(credential))
         except RedisAwayError:
@@ -56,7 +56,7 @@ class Strangers:
         if wait_ms > 0:
             self._block(address, wait_ms)
             await self._note(call, address)
-            raise rate_limited(call, "address", wait_ms)
+            raise rate_limited(call.route_class, "address", wait_ms)
         return wait_ms < 0
 
     async def recognised(self, address: str | None, credential: bytes) -> None:

@@ -11,12 +11,11 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nexusrag.identity.credentials.facade import peek
-from nexusrag.infra.ids import chosen_id, request_id_of
+from nexusrag.infra.ids import request_id_of
 from nexusrag.infra.metrics import DATABASE_WAIT, IN_FLIGHT, IN_FLIGHT_LIMIT, LOOP_LAG, SHED
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel.errors import ApiError, ErrorCode
@@ -24,9 +23,8 @@ from nexusrag.kernel.features import PlanId
 from nexusrag.kernel.principal import Principal
 from nexusrag.kernel.traffic import RouteClass, class_of
 from nexusrag.settings.sla import SlaSettings
-from nexusrag.web.envelope import ENVELOPED, error_response, errors_below
+from nexusrag.web.envelope import error_response, errors_below
 from nexusrag.web.legacy import legacy_headers
-from nexusrag.web.server import Headers, Refuse
 
 # Beyond this no process comes, and nobody counts.
 _MOST = 10_000
@@ -43,9 +41,6 @@ _REFUSED = ApiError(
     {"reason": "overload"},
     headers={"Retry-After": "1"},
 )
-_PLACE = "~"  # of the request's id
-_BODY = bytes(error_response(_REFUSED, _PLACE).body).split(_PLACE.encode())
-_HEAD = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\ncontent-length: "
 
 
 class Overload:
@@ -133,8 +128,8 @@ class OverloadGuard:
             return
         resources: Resources = scope["app"].state.resources
         overload = resources.get(Overload)
-        if (found := _refused(scope["method"], scope["path"], scope["headers"], resources)) is not None:
-            _SHED[found].inc()
+        known = peek(resources, scope["headers"]) if overload.is_pressed else None
+        if known is not None and shed(overload, known, scope["method"], scope["path"]) is not None:
             await _refuse(scope, receive, send)
             return
         overload.enter()
@@ -156,37 +151,15 @@ class OverloadGuard:
                 overload.leave()
 
 
-def _refused(method: str, path: str, headers: Headers, resources: Resources) -> RouteClass | None:
-    """The class of a request that is refused, or None."""
-    overload = resources.get(Overload)
-    if not overload.is_pressed:
+def shed(overload: Overload, principal: Principal, method: str, path: str) -> ApiError | None:
+    """The refusal of this request, or None. Admins and operators' views are never refused."""
+    if not overload.is_pressed or principal.is_admin:
         return None
     route_class = RouteClass.RUN if path.removeprefix("/v1") == "/run" else class_of(method, path)
-    if route_class is RouteClass.OPS:
+    if route_class is RouteClass.OPS or overload.in_flight < overload.share(rank_of(principal, route_class)):
         return None
-    principal = peek(resources, headers)
-    if principal is None or principal.is_admin or overload.in_flight < overload.share(rank_of(principal, route_class)):
-        return None
-    return route_class
-
-
-def at_the_door(app: FastAPI) -> Refuse:
-    """What the server asks when it has read a head and before it makes anything of it. `OverloadGuard` has the other forms of answer."""
-    state = app.state
-
-    def refuse(method: str, path: str, headers: Headers) -> bytes | None:
-        resources: Resources = state.resources
-        if not resources.get(Overload).is_pressed or not path.startswith("/v1/") or errors_below(state.errors, path) is not ENVELOPED:
-            return None
-        route_class = _refused(method, path, headers, resources)
-        if route_class is None:
-            return None
-        _SHED[route_class].inc()
-        request_id = chosen_id(next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")).encode()
-        body = request_id.join(_BODY)
-        return b"%b%d\r\nx-request-id: %b\r\n\r\n%b" % (_HEAD, len(body), request_id, body)
-
-    return refuse
+    _SHED[route_class].inc()
+    return _REFUSED
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

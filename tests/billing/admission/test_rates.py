@@ -5,7 +5,9 @@ import json
 
 import httpx
 
+from nexusrag.billing.admission.facade import Admission, Admissions
 from nexusrag.kernel.ids import new_id
+from nexusrag.web.call import CallContext
 from tests.support.api import Api, Person, error_of
 from tests.support.behind import audited
 from tests.web.wire import send_raw
@@ -130,3 +132,28 @@ async def test_who_has_not_the_role_spends_tokens_too(rated: Api) -> None:
     reader = await rated.person("reader")
     statuses = [(await reader.post("/v1/corpora", json={"name": "Corpus"})).status_code for _ in range(4)]
     assert statuses == [403, 403, 403, 429]
+
+
+async def test_whoever_is_refused_again_is_not_told_by_redis(rated: Api) -> None:
+    """As the same bucket cannot have a token yet, and to ask costs more than the answer: neither Redis nor the pipeline hears of it."""
+    person = await rated.person()
+    answer = await emptied(person, "/v1/corpora", 4)
+    asked = rated.resources.get(Admissions).admit
+    calls: list[CallContext] = []
+
+    async def counted(call: CallContext) -> Admission:
+        calls.append(call)
+        return await asked(call)
+
+    rated.resources.get(Admissions).admit = counted  # type: ignore[method-assign]
+    try:
+        again = [await person.get("/v1/corpora", headers={"X-Request-Id": f"mine-{number}"}) for number in range(5)]
+        assert {refused(one) for one in again} == {("api_key", "read")}
+        assert [one.json()["meta"]["request_id"] for one in again] == [f"mine-{number}" for number in range(5)]
+        assert not calls
+        waits = [one.json()["error"]["details"]["retry_after_ms"] for one in (answer, *again)]
+        assert waits == sorted(waits, reverse=True)
+        assert refused(await person.get("/v1/corpora/none")) == ("api_key", "read")  # another path: nobody knows its bucket yet
+        assert len(calls) == 1
+    finally:
+        del rated.resources.get(Admissions).admit
