@@ -75,7 +75,10 @@ class Load:
     async def watch(self) -> None:
         """Ask the process how it is, four times a second."""
         while True:
-            _, text = await self.client.ask("GET", "/v1/metrics", {})
+            try:
+                _, text = await self.client.ask("GET", "/v1/metrics", {})
+            except (OSError, EOFError, TimeoutError):
+                continue
             told = {name: float(value) for name, value in _FIGURE.findall(text.decode())}
             self.run.samples.append(
                 Sample(self.now, told["loop_lag_seconds"] * 1000, told["requests_in_flight_limit"], told["requests_in_flight"])

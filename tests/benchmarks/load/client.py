@@ -22,7 +22,7 @@ class Client:
         lines = [f"{method} {path} HTTP/1.1", "Host: load", *(f"{name}: {value}" for name, value in headers.items())]
         lines += ["Content-Type: application/json", f"Content-Length: {len(content)}", "", ""]
         async with asyncio.timeout(self._within_s):
-            reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
+            reader, writer = await self._connection()
             try:
                 writer.write("\r\n".join(lines).encode() + content)
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -36,6 +36,14 @@ class Client:
         else:
             self._idle.append((reader, writer))
         return int(head[9:12]), answer
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self._idle:
+            held = self._idle.pop()
+            if not held[0].at_eof():  # the server ends what was idle for long
+                return held
+            held[1].close()
+        return await asyncio.open_connection(self._host, self._port)
 
     def close(self) -> None:
         for _, writer in self._idle:
