@@ -8,7 +8,7 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from nexusrag.infra.loop import new_loop
 from nexusrag.settings import Settings
@@ -80,12 +80,14 @@ class Protocol(HttpToolsProtocol):
 
     def _is_refused(self) -> bool:
         """Whether it was answered here. What is out of the ordinary goes the ordinary way."""
-        refuse: Refuse | None = self.config.app.state.refuse  # type: ignore[union-attr]  # the application itself, see Server
-        busy = self.cycle is not None and not self.cycle.response_complete
-        if refuse is None or busy or self.expect_100_continue or self.parser.get_http_version() != "1.1":
+        refuse: Refuse = self.config.app.state.refuse  # type: ignore[union-attr]  # the application itself, see Server
+        before: RequestResponseCycle | None = self.cycle
+        if (before is not None and not before.response_complete) or self.flow.write_paused or self.expect_100_continue:
             return False
         method, path = self.parser.get_method(), self.url.partition(b"?")[0]
-        if method == b"HEAD" or b"%" in path or not self.parser.should_keep_alive() or self.parser.should_upgrade():
+        if method == b"HEAD" or b"%" in path or self.parser.should_upgrade():
+            return False
+        if self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive():
             return False
         answer = refuse(method.decode("ascii"), path.decode("ascii"), self.headers)
         if answer is None:

@@ -35,4 +35,4 @@ def _answer(error: ApiError, headers: Headers) -> bytes:
     request_id = chosen_id(next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), ""))
     answer = error_response(error, request_id)
     lines = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
-    return b"%b%b\r\n%b" % (STATUS_LINE[error.status], lines, answer.body)
+    return b"%b%b\r\n%b" % (STATUS_LINE[error.status], lines, bytes(answer.body))

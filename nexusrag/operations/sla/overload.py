@@ -34,6 +34,8 @@ _MUCH_FEWER, _FEWER, _MORE = 0.25, 0.9, 0.05
 _PLANS = {plan: rank for rank, plan in enumerate(PlanId)}
 _CLASSES = {RouteClass.READ: 0, RouteClass.MUTATION: 1, RouteClass.RUN: 2}
 _SHED = {route_class: SHED.labels("overload", route_class.value) for route_class in RouteClass}
+# What machines ask to see whether we live, with a credential or without: refused, it would end the process that has too much to do.
+_PROBES = frozenset({"/v1/health", "/v1/metrics", "/health"})
 _STEPS = len(_PLANS) * len(_CLASSES)
 _REFUSED = ApiError(
     ErrorCode.SLA_SHED_LOAD,
@@ -153,7 +155,7 @@ class OverloadGuard:
 
 def shed(overload: Overload, principal: Principal, method: str, path: str) -> ApiError | None:
     """The refusal of this request, or None. Admins and operators' views are never refused."""
-    if not overload.is_pressed or principal.is_admin:
+    if not overload.is_pressed or principal.is_admin or path in _PROBES:
         return None
     route_class = RouteClass.RUN if path.removeprefix("/v1") == "/run" else class_of(method, path)
     if route_class is RouteClass.OPS or overload.in_flight < overload.share(rank_of(principal, route_class)):

@@ -153,6 +153,7 @@ async def test_a_pressed_process_refuses_callers_it_knows_and_never_admins(api: 
         assert (await admin.get("/v1/corpora")).status_code == 200
         assert (await admin.get("/v1/ops/health")).status_code == 200
         assert (await api.anonymous().get("/v1/health")).status_code == 200
+        assert (await person.get("/v1/health")).status_code == 200
         assert (await api.anonymous().get("/v1/corpora")).status_code == 401
     finally:
         held.limit, held.in_flight = before, held.in_flight - 1000
