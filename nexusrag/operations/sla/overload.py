@@ -4,10 +4,12 @@ Overload is a standing delay, of the process's own loop or of the wait for a con
 second, since one long step is none, for a whole second, since a burst is none, and for less where the delay is many times what it may be.
 From then on the number of requests in flight follows the delay: fewer in proportion while it stands, a few more while it does not. Who
 has how many of the places: a ninth part of the upper half more for each step of plan (free, pro, enterprise) and, within a plan, of class
-(read, mutation, run). So the free plan's reads go first and the enterprise plan's runs last.
+(read, mutation, run). So the free plan's reads go first and the enterprise plan's runs last. Whoever asks how often, while several tenants
+ask none of them holds more than an equal part.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 
@@ -29,6 +31,8 @@ from nexusrag.web.legacy import legacy_headers
 # Beyond this no process comes, and nobody counts.
 _MOST = 10_000
 _TICK_S, _LOOK_S = 0.02, 0.1
+# Who was refused comes again after a second: until well after that a tenant counts as one that asks.
+_ASKS_S = 3.0
 _PATIENCE_S = 1.0
 _MUCH_FEWER, _FEWER, _MORE = 0.25, 0.9, 0.05
 _PLANS = {plan: rank for rank, plan in enumerate(PlanId)}
@@ -55,6 +59,8 @@ class Overload:
         self._peak = 0
         self._late_s = 0.0
         self._task: asyncio.Task[None] | None = None
+        self._held: Counter[str] = Counter()
+        self._asking: dict[str, float] = {}
         self.limit = float(_MOST)
         self.in_flight = 0
 
@@ -76,12 +82,25 @@ class Overload:
         """How many requests may be in flight for one of this rank to be taken; a rank is 0 to 8."""
         return self.limit * (0.5 + 0.5 * (rank + 1) / _STEPS)
 
-    def enter(self) -> None:
+    def admits(self, tenant_id: str, rank: int) -> bool:
+        """Whether a request is taken while the process is pressed."""
+        self._asking[tenant_id] = monotonic() + _ASKS_S
+        if len(self._asking) > 1 and self._held[tenant_id] >= self.limit / len(self._asking):
+            return False
+        return self.in_flight < self.share(rank)
+
+    def enter(self, tenant_id: str = "") -> None:
+        """`tenant_id`: whose request it is, where that matters."""
         self.in_flight += 1
+        self._held[tenant_id] += 1
         self._peak = max(self._peak, self.in_flight)
 
-    def leave(self) -> None:
+    def leave(self, tenant_id: str = "") -> None:
+        """What has entered."""
         self.in_flight -= 1
+        self._held[tenant_id] -= 1
+        if not self._held[tenant_id]:
+            del self._held[tenant_id]
 
     def learn(self, delay: float) -> None:
         """Follow a standing delay that was seen for the last tenth of a second, in parts of the one that counts as overload."""
@@ -106,6 +125,7 @@ class Overload:
                 lags.append(max(now - before - _TICK_S, 0.0))
                 before = now
             lag_s, wait_s = min(lags), self._database_wait_s()
+            self._asking = {tenant_id: until for tenant_id, until in self._asking.items() if until > before}
             self.learn(1000 * max(lag_s / self._settings.overload_lag_ms, wait_s / self._settings.overload_db_wait_ms))
             LOOP_LAG.set(lag_s)
             DATABASE_WAIT.set(wait_s)
@@ -134,7 +154,8 @@ class OverloadGuard:
         if known is not None and shed(overload, known, scope["method"], scope["path"]) is not None:
             await _refuse(scope, receive, send)
             return
-        overload.enter()
+        tenant_id = known.tenant_id if known is not None else ""
+        overload.enter(tenant_id)
         # A stream that waits for others is nobody's burden. A run's work has its first part behind it when the model begins to speak:
         # after the start of the answer and the event that says that the run is accepted.
         left = 3 if scope["path"].removeprefix("/v1") == "/run" else 1
@@ -143,14 +164,14 @@ class OverloadGuard:
             nonlocal left
             left -= 1
             if left == 0:
-                overload.leave()
+                overload.leave(tenant_id)
             await send(message)
 
         try:
             await self._app(scope, receive, begun)
         finally:
             if left > 0:
-                overload.leave()
+                overload.leave(tenant_id)
 
 
 def shed(overload: Overload, principal: Principal, method: str, path: str) -> ApiError | None:
@@ -158,7 +179,7 @@ def shed(overload: Overload, principal: Principal, method: str, path: str) -> Ap
     if not overload.is_pressed or principal.is_admin or path in _PROBES:
         return None
     route_class = RouteClass.RUN if path.removeprefix("/v1") == "/run" else class_of(method, path)
-    if route_class is RouteClass.OPS or overload.in_flight < overload.share(rank_of(principal, route_class)):
+    if route_class is RouteClass.OPS or overload.admits(principal.tenant_id, rank_of(principal, route_class)):
         return None
     _SHED[route_class].inc()
     return _REFUSED

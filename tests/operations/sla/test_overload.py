@@ -85,6 +85,29 @@ def test_near_its_bound_the_limit_hardly_moves() -> None:
     assert 89 < held.limit < 91
 
 
+def test_a_tenant_that_floods_leaves_the_others_their_part() -> None:
+    held, runs = overload(), 8
+    held.limit = 12
+    for _ in range(100):  # alone it may have everything
+        if held.admits("flooding", runs):
+            held.enter("flooding")
+    assert held.in_flight == 12
+    assert not held.admits("quiet", runs)  # and is asked for its places from here on
+    for _ in range(4):
+        held.leave("flooding")
+    assert not held.admits("flooding", runs)
+    assert held.admits("quiet", runs)
+    held.enter("quiet")
+    for _ in range(3):
+        held.leave("flooding")
+    assert held.admits("flooding", runs)  # 5 of 12, between two
+    held.leave("quiet")
+    held._asking.pop("quiet")  # has not come again
+    for _ in range(7):
+        assert held.admits("flooding", runs)
+        held.enter("flooding")
+
+
 async def test_a_loop_that_is_held_up_is_noticed() -> None:
     watched = overload()
     watched.start()
