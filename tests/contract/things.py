@@ -130,6 +130,18 @@ async def _report(stock: Stock) -> str:
     )  # fmt: skip
 
 
+async def _incident(stock: Stock) -> str:
+    # Under a policy that is not judged: where none binds the tenant, its incidents end by themselves.
+    await rows(
+        stock.api,
+        "insert into sla_assignments (tenant_id, policy_id, evaluated_to) "
+        "values ($1, $2, now() + interval '1 year') on conflict do nothing",
+        stock.owner.tenant,
+        stock.ids["sla_policy"],
+    )
+    return await stock.insert("sla_incidents", "inc", policy_id=CANARY, policy_version=1, route_class=new_id("c"), window_end=_later())
+
+
 def _hash(stock: Stock, secret: str) -> bytes:
     return keyed_hash(secret, stock.api.servers.settings.auth.auth_key_pepper.get_secret_value())
 
@@ -176,9 +188,7 @@ KINDS: dict[str, Maker] = {
     "price": _price,
     "report": _report,
     "sla_policy": lambda stock: stock.insert("sla_policies", "sla", name=CANARY, tier="pro", config=SLA_CONFIG),
-    "sla_incident": lambda stock: stock.insert(
-        "sla_incidents", "inc", policy_id=CANARY, policy_version=1, route_class=new_id("c"), window_end=_later()
-    ),
+    "sla_incident": _incident,
     "autoscaling_profile": lambda stock: stock.insert(
         "autoscaling_profiles",
         "asp",
