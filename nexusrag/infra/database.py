@@ -246,7 +246,7 @@ class Database:
                 return
             self._idle.append(pooled)
             self._idle_since.append(now := monotonic())
-            # To open one costs a hundred times what using it does: what a peak needed is kept for the next one.
+            # To open one costs thirty times what using it again does: what a peak needed is kept for the next one.
             if len(self._idle) > self._size and now - self._idle_since[0] > _SPARE_S:
                 self._idle_since.pop(0)
                 await _discard(self._idle.pop(0))

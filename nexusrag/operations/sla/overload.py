@@ -4,8 +4,8 @@ Overload is a standing delay, of the process's own loop or of the wait for a con
 second, since one long step is none, for a whole second, since a burst is none, and for less where the delay is many times what it may be.
 From then on the number of requests in flight follows the delay: fewer in proportion while it stands, a few more while it does not. Who
 has how many of the places: a ninth part of the upper half more for each step of plan (free, pro, enterprise) and, within a plan, of class
-(read, mutation, run). So the free plan's reads go first and the enterprise plan's runs last. Whoever asks how often, while several tenants
-ask none of them holds more than an equal part.
+(read, mutation, run). So the free plan's reads go first and the enterprise plan's runs last. While several tenants ask, none of them holds
+more than an equal part of the places, however often it asks.
 """
 
 import asyncio
