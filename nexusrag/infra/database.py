@@ -1,12 +1,10 @@
-"""One pool of connections under row-level security, and `Work`: the only way to a transaction."""
+"""Connections under row-level security, and `Work`: the only way to a transaction."""
 
 import asyncio
 import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from math import inf
-from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 import asyncpg
 import numpy as np
@@ -20,6 +18,7 @@ from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 from sqlalchemy.pool import NullPool
 
 from nexusrag.infra.models import TenantScoped
+from nexusrag.infra.pool import Pool, Pooled
 from nexusrag.infra.urls import connect_arguments
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.ids import is_tenant_id
@@ -28,8 +27,6 @@ from nexusrag.settings.stores import StoreSettings
 log = structlog.get_logger(__name__)
 
 APP_ROLE = "nexusrag_app"
-_PATIENCE_S = 10  # longest wait for a transaction to begin
-_SPARE_S = 60.0  # how long connections beyond the pool are kept
 # What a lost connection, a restarting or a full server raises.
 UNREACHABLE = (
     asyncpg.PostgresConnectionError,
@@ -105,27 +102,14 @@ class Work:
             await self.connection.rollback()
 
 
-class _Pooled(NamedTuple):
-    """One connection in both its forms: SQLAlchemy's, which is costly to enter, and the driver's beneath it."""
-
-    connection: AsyncConnection
-    raw: "asyncpg.Connection[Any]"
-
-
 class Database:
     """The pool of one process. Every connection acts as `nexusrag_app`; a transaction sees one tenant, or none."""
 
     def __init__(self, stores: StoreSettings, *, pool_size: int | None = None, tenant_criterion: bool = True) -> None:
         self._arguments = connect_arguments(stores.database_url.get_secret_value())
         self._timeout_ms = stores.api_db_statement_timeout_ms
-        self._size = size = pool_size or stores.api_db_pool_size
         overflow = 0 if pool_size else stores.api_db_max_overflow
-        # The pool: a place for whoever may have a connection, and the connections that nobody has at present, the last used on top.
-        # SQLAlchemy's own costs more than a statement each time, since it switches to a greenlet and back.
-        self._places = asyncio.Semaphore(size + overflow)
-        self._idle: list[_Pooled] = []
-        self._idle_since: list[float] = []  # of each; the oldest first, as the stack has them
-        self._least_wait_s = inf
+        self.pool = Pool(self._open, pool_size or stores.api_db_pool_size, overflow)
         self.engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._connect,
@@ -157,26 +141,31 @@ class Database:
         return await self._connect()
 
     @asynccontextmanager
-    async def work(self, tenant_id: str | None, *, options: Mapping[str, str] | None = None) -> AsyncIterator[Work]:
+    async def work(self, tenant_id: str | None, *, reads: bool = False, options: Mapping[str, str] | None = None) -> AsyncIterator[Work]:
         """A transaction that sees `tenant_id`'s rows (None: no tenant's), committed on leaving, rolled back on any exception.
 
-        `options` are settings of the transaction, such as `hnsw.ef_search`. Raises ApiError(SERVICE_UNAVAILABLE) when the
-        database is away or has no connection to give.
+        `options` are settings of the transaction, such as `hnsw.ef_search`. `reads`: it writes nothing, and PostgreSQL sees to that, so
+        that nobody need wait for its end. Raises ApiError(SERVICE_UNAVAILABLE) when the database is away or has no connection to give.
         """
-        await self._take_place()
         try:
-            async with asyncio.timeout(_PATIENCE_S):  # a server that hangs answers nothing, and ends nothing
-                pooled = await self._begin(tenant_id, options or {})
+            await self.pool.take_place()
+        except TimeoutError as error:
+            raise _away(error) from error
+        try:
+            pooled = await self.pool.begin(_opening(tenant_id, reads, options or {}), UNREACHABLE)
         except BaseException as error:
-            self._places.release()
+            self.pool.leave_place()
             if isinstance(error, (TimeoutError, DBAPIError, *UNREACHABLE)):
                 raise _away(error) from error
             raise
-        work = Work(tenant_id, *pooled, self.tenant_criterion)
+        work = Work(tenant_id, pooled.connection, pooled.raw, self.tenant_criterion)
         try:
             yield work
             await work.flush()
-            await self._commit(work)
+            if reads:
+                pooled.is_open = True
+            else:
+                await self._commit(work)
         except BaseException as error:
             # One task: whoever is cancelled once more meanwhile must not give the connection away in the middle of its rollback.
             await asyncio.shield(self._abandon(work, pooled))
@@ -185,79 +174,20 @@ class Database:
             raise
         else:
             if work.is_plain:
-                await self._put_back(pooled)
+                await self.pool.put_back(pooled)
             else:
                 await asyncio.shield(self._release(work, pooled))
 
-    async def _take_place(self) -> None:
-        if not self._places.locked():
-            await self._places.acquire()  # does not wait
-            self._least_wait_s = 0.0
-            return
-        began = monotonic()
-        try:
-            async with asyncio.timeout(_PATIENCE_S):
-                await self._places.acquire()
-        except TimeoutError as error:
-            raise _away(error) from error
-        finally:
-            self._least_wait_s = min(self._least_wait_s, monotonic() - began)
-
-    def least_wait_s(self) -> float:
-        """The shortest wait for a connection since this was last asked, 0 if there was none: a delay that stands, and no burst."""
-        waited, self._least_wait_s = self._least_wait_s, inf
-        return waited if waited < inf else 0.0
-
-    async def _begin(self, tenant_id: str | None, options: Mapping[str, str]) -> _Pooled:
-        script = _opening(tenant_id, options)
-        for last in (False, True):
-            pooled = self._take_idle() or await self._open()
-            try:
-                await pooled.raw.execute(script)
-            except UNREACHABLE:
-                await _discard(pooled)
-                # One connection of a restarted server is dead, so all are: a new pool, and one more try.
-                await self.dispose()
-                if last:
-                    raise
-            except BaseException:
-                await _discard(pooled)
-                raise
-            else:
-                return pooled
-        raise AssertionError("unreachable")
-
-    def _take_idle(self) -> _Pooled | None:
-        if not self._idle:
-            return None
-        self._idle_since.pop()
-        return self._idle.pop()
-
-    async def _open(self) -> _Pooled:
+    async def _open(self) -> Pooled:
         connection = await self.engine.connect()
         driver: asyncpg.Connection[Any] = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
-        return _Pooled(connection, driver)
+        return Pooled(connection, driver)
 
-    async def _put_back(self, pooled: _Pooled) -> None:
-        whole = not (pooled.connection.invalidated or pooled.raw.is_closed() or pooled.raw.is_in_transaction())
-        try:
-            if not whole:
-                await _discard(pooled)
-                return
-            self._idle.append(pooled)
-            self._idle_since.append(now := monotonic())
-            # To open one costs thirty times what using it again does: what a peak needed is kept for the next one.
-            if len(self._idle) > self._size and now - self._idle_since[0] > _SPARE_S:
-                self._idle_since.pop(0)
-                await _discard(self._idle.pop(0))
-        finally:
-            self._places.release()
-
-    async def _release(self, work: Work, pooled: _Pooled) -> None:
+    async def _release(self, work: Work, pooled: Pooled) -> None:
         try:
             await work.leave()
         finally:
-            await self._put_back(pooled)
+            await self.pool.put_back(pooled)
 
     async def _commit(self, work: Work) -> None:
         work.commit_sent = True
@@ -265,7 +195,7 @@ class Database:
         if status != "COMMIT":  # a swallowed error had aborted the transaction
             raise RuntimeError(f"The transaction ended in {status}.")
 
-    async def _abandon(self, work: Work, pooled: _Pooled) -> None:
+    async def _abandon(self, work: Work, pooled: Pooled) -> None:
         try:
             if pooled.raw.is_in_transaction():
                 await pooled.raw.execute("ROLLBACK")
@@ -276,11 +206,10 @@ class Database:
 
     async def dispose(self) -> None:
         """Drop the connections that nobody has."""
-        while (pooled := self._take_idle()) is not None:
-            await _discard(pooled)
+        await self.pool.dispose()
 
     async def close(self) -> None:
-        await self.dispose()
+        await self.pool.close()
         await self.engine.dispose()
 
 
@@ -293,12 +222,13 @@ def _decode_halfvec(raw: bytes) -> NDArray[np.float32]:
     return np.frombuffer(raw, dtype=">f2", offset=4).astype(np.float32)
 
 
-def _opening(tenant_id: str | None, options: Mapping[str, str]) -> str:
+def _opening(tenant_id: str | None, reads: bool, options: Mapping[str, str]) -> str:
     # RESET ALL first: whatever an earlier user of this connection may have set is gone, in the same round trip.
     if tenant_id is not None and not is_tenant_id(tenant_id):
         raise ValueError("not a tenant id")
     settings = {**({"app.tenant": tenant_id} if tenant_id else {}), **options}
-    return f"RESET ALL; BEGIN; {_set_locally(settings)}" if settings else "RESET ALL; BEGIN"
+    begin = "RESET ALL; BEGIN READ ONLY" if reads else "RESET ALL; BEGIN"
+    return f"{begin}; {_set_locally(settings)}" if settings else begin
 
 
 def _set_locally(settings: Mapping[str, str]) -> str:
@@ -309,12 +239,6 @@ def _literal(value: str) -> str:
     if not value.replace("_", "").replace(".", "").replace("-", "").isalnum() and value:
         raise ValueError("not a plain setting")
     return value
-
-
-async def _discard(pooled: _Pooled) -> None:
-    pooled.raw.terminate()  # whatever it is in the middle of, nobody waits for a server that may be gone
-    await pooled.connection.invalidate()
-    await pooled.connection.close()
 
 
 def _away(error: BaseException) -> ApiError:

@@ -137,7 +137,7 @@ class CallContext:
     async def begin_work(self, stack: AsyncExitStack) -> None:
         """Open the request's transaction, which ends with `stack`. For the route class alone."""
         self._stack = stack
-        self._work = await stack.enter_async_context(self.work())
+        self._work = await stack.enter_async_context(self._own_work())
 
     def drop_work(self) -> None:
         """Forget a transaction that has ended. For the route class alone."""
@@ -158,7 +158,7 @@ class CallContext:
         """
         await self.end_work()
         yield
-        self._work = await self._stack.enter_async_context(self.work())
+        self._work = await self._stack.enter_async_context(self._own_work())
         for action in self._on_resuming:
             await action()
 
@@ -170,6 +170,10 @@ class CallContext:
     def commit_sent(self) -> bool:
         """Whether the transaction may have been committed though it ended in an error."""
         return self._work is not None and self._work.commit_sent
+
+    def _own_work(self) -> AbstractAsyncContextManager[Work]:
+        reads = self.request.method == "GET" and self.gate.audit is None
+        return self.of(Database).work(self.tenant_id, reads=reads)
 
     def work(self, *, options: Mapping[str, str] | None = None) -> AbstractAsyncContextManager[Work]:
         """A further transaction of the caller's tenant, for work that goes on after the answer began."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from nexusrag.infra.database import Database
 from nexusrag.settings import Settings
 from tests.support.api import Api, Person
+from tests.support.processes import until
 
 pytestmark = pytest.mark.slow
 REQUESTS = 500
@@ -17,7 +19,7 @@ REQUESTS = 500
 async def on_every_connection(database: Database) -> list[dict[str, Any]]:
     """What each pooled connection still holds."""
     found = []
-    for _, driver in database._idle:
+    for driver in [pooled.raw for pooled in database.pool.idle]:
         found.append(
             {
                 "pid": driver.get_server_pid(),
@@ -29,6 +31,10 @@ async def on_every_connection(database: Database) -> list[dict[str, Any]]:
     return found
 
 
+async def no_read_is_open(database: Database) -> bool:
+    return not any(pooled.is_open for pooled in database.pool.idle)
+
+
 async def test_nothing_is_carried_over_between_tenants(api: Api) -> None:
     people = [await api.person(), await api.person()]
     for person in people:
@@ -37,7 +43,7 @@ async def test_nothing_is_carried_over_between_tenants(api: Api) -> None:
     seen: list[tuple[str, set[str]]] = []
 
     async def straight(person: Person) -> None:
-        async with database.work(person.tenant) as work:
+        async with database.work(person.tenant, reads=chance.random() < 0.5) as work:
             for _ in range(chance.randrange(3)):
                 await asyncio.sleep(0)
             seen.append((person.tenant, {row["tenant_id"] for row in await work.raw.fetch("select tenant_id from corpora")}))
@@ -66,6 +72,7 @@ async def test_nothing_is_carried_over_between_tenants(api: Api) -> None:
     assert len(seen) > REQUESTS / 4
     assert all(tenants == {tenant} for tenant, tenants in seen)
     stores = api.resources.get(Settings).stores
+    await until(partial(no_read_is_open, database))
     found = await on_every_connection(database)
     assert 1 < len({one["pid"] for one in found}) == len(found) <= stores.api_db_pool_size + stores.api_db_max_overflow
     assert {(one["tenant"] or None, one["role"], one["open"]) for one in found} == {(None, "nexusrag_app", False)}

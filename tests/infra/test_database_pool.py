@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from nexusrag.infra.database import Database, Work, contended, unreachable
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from tests.support.installation import Servers
-from tests.support.processes import database_proxy
+from tests.support.processes import database_proxy, until
 from tests.support.queues import Queue
 
 SEES = "select current_setting('app.tenant'), current_user"
@@ -68,7 +68,7 @@ async def test_connections_of_a_peak_are_kept_for_the_next_and_then_closed(serve
     try:
         first = await peak()
         assert await peak() == first
-        monkeypatch.setattr("nexusrag.infra.database._SPARE_S", 0.0)
+        monkeypatch.setattr("nexusrag.infra.pool._SPARE_S", 0.0)
         await peak()
         monkeypatch.undo()
         assert len(await peak() & first) == 1
@@ -104,7 +104,7 @@ async def test_a_cancel_storm_leaves_every_transaction_its_own_tenant(servers: S
 
     async def look(number: int) -> None:
         tenant = f"tenant-{number % 7}"
-        async with database.work(tenant) as work:
+        async with database.work(tenant, reads=number % 2 == 0) as work:
             for _ in range(3):
                 seen = (await seen_by(work))[0]
                 if seen != tenant:
@@ -126,6 +126,58 @@ async def test_a_cancel_storm_leaves_every_transaction_its_own_tenant(servers: S
         await asyncio.gather(*(look(number) for number in range(20)))  # every connection is still of use
         assert wrong == []
     finally:
+        await database.close()
+
+
+async def test_a_transaction_that_reads_cannot_write(queue: Queue) -> None:
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        async with queue.resources.get(Database).work("tenant-a", reads=True) as work:
+            await work.raw.execute("insert into workers (id, queue) values ($1, 'x')", queue.name)
+
+
+async def test_a_transaction_that_read_is_ended_by_the_next_or_by_itself(servers: Servers) -> None:
+    database = Database(servers.with_env().stores, pool_size=1)
+    try:
+        async with database.work("tenant-a", reads=True) as work:
+            pid = await work.raw.fetchval("select pg_backend_pid()")
+            begun = await work.raw.fetchval("select now()")
+        async with database.work("tenant-b", reads=True) as work:
+            assert await seen_by(work) == ("tenant-b", "nexusrag_app")
+            assert await work.raw.fetchval("select pg_backend_pid()") == pid
+            assert await work.raw.fetchval("select now()") > begun
+        async with database.work("tenant-a") as work:
+            assert await work.raw.fetchval("show transaction_read_only") == "off"
+        async with database.work("tenant-a", reads=True):
+            pass
+        (pooled,) = database.pool.idle
+        assert pooled.raw.is_in_transaction()
+
+        async def ended() -> bool:
+            return not pooled.raw.is_in_transaction() and database.pool.idle == [pooled]
+
+        await until(ended)
+        assert not pooled.is_open
+    finally:
+        await database.close()
+
+
+async def test_a_read_whose_connection_was_lost_after_it_harms_nobody(servers: Servers) -> None:
+    database, admin = Database(servers.with_env().stores, pool_size=1), await servers.admin()
+    try:
+        for waits in (False, True):  # for the next user to find, or for the end of the read
+            async with database.work("tenant-a", reads=True) as work:
+                pid = await work.raw.fetchval("select pg_backend_pid()")
+            await admin.execute("select pg_terminate_backend($1, 5000)", pid)
+            if waits:
+
+                async def over() -> bool:
+                    return database.pool.idle == []
+
+                await until(over)
+            async with database.work("tenant-b") as work:
+                assert await seen_by(work) == ("tenant-b", "nexusrag_app")
+    finally:
+        await admin.close()
         await database.close()
 
 
@@ -185,7 +237,7 @@ async def test_a_database_that_is_away_is_said_to_be_away(servers: Servers) -> N
 
 
 async def test_a_database_that_hangs_is_given_up(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nexusrag.infra.database._PATIENCE_S", 0.3)
+    monkeypatch.setattr("nexusrag.infra.pool._PATIENCE_S", 0.3)
     async with database_proxy(servers) as (proxy, url):
         database = Database(servers.with_env(DATABASE_URL=url).stores, pool_size=1)
 

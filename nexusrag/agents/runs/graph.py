@@ -46,7 +46,7 @@ async def retrieve(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     resources, settings = live.resources, live.resources.get(Settings)
     vector = await retrieval.embed_question(resources, state["question"], tenant_id=live.principal.tenant_id)
     context.meter.embed(state["question"])
-    async with resources.get(Database).work(live.principal.tenant_id, options=retrieval.options(settings)) as work:
+    async with resources.get(Database).work(live.principal.tenant_id, reads=True, options=retrieval.options(settings)) as work:
         found = await retrieval.search(resources, work, live.caller, context.where, state["question"], vector, context.top_k)
     context.meter.searches += 1
     live.document_ids = sorted({passage.document_id for passage in found.passages})

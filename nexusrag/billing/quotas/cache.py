@@ -36,7 +36,7 @@ class Quotas:
             if work is not None:
                 override = await repository.find(work)
             else:
-                async with self._database.work(tenant_id) as own:
+                async with self._database.work(tenant_id, reads=True) as own:
                     override = await repository.find(own)
             self._held.put(tenant_id, override, generation)
         return resolve(principal.plan, principal.features, override)

@@ -107,7 +107,7 @@ async def _look_up(call: CallContext, cache: CredentialCache, presented: _Presen
     database = call.of(Database)
     strange = presented.hash is not None and cache.last_known(presented.key) is None
     was_good = strange and await call.of(Strangers).admit(call, presented.key)
-    async with database.work(None) as work:
+    async with database.work(None, reads=True) as work:
         row = await presented.find(work)
     if row is None:
         if was_good:

@@ -22,7 +22,7 @@ async def _kept(resources: Resources) -> AsyncIterator[None]:
     measurer = resources.put(Measurer, Measurer(database, settings.sla.sla_measurement_window_seconds))
     decisions = resources.put(Decisions, Decisions(resources.get(Changes), database, settings))
     keeper = resources.put(Keeper, Keeper(database, measurer, decisions, settings.sla.sla_flush_interval_s))
-    overload = resources.put(Overload, Overload(settings.sla, database.least_wait_s))
+    overload = resources.put(Overload, Overload(settings.sla, database.pool.least_wait_s))
     keeper.start()
     overload.start()
     try:

@@ -53,7 +53,7 @@ class Counter:
         database = held.api.resources.get(Database)
         event.listen(database.engine.sync_engine, "connect", lambda connection, _: self._listen(connection.driver_connection))
         event.listen(database.engine.sync_engine, "before_cursor_execute", self._prepared)
-        for pooled in database._idle:
+        for pooled in database.pool.idle:
             self._listen(pooled.raw)
 
     def _listen(self, driver: Any) -> None:
@@ -63,11 +63,12 @@ class Counter:
         self.tally.statements.append(statement)  # the driver does not log what SQLAlchemy has prepared
 
     def _statement(self, record: LoggedQuery) -> None:
-        # The opening of a transaction is one script: RESET ALL; BEGIN; SET LOCAL …; SET LOCAL …, which counts for its last part.
+        # The opening of a transaction is one script, which counts for its last part: ROLLBACK (of a read before); RESET ALL; BEGIN;
+        # SET LOCAL ….
         parts = record.query.split("; ")
         if parts[-1] == "COMMIT":
             self.tally.commits += 1
-        elif parts[-1] not in ("BEGIN", "ROLLBACK"):
+        elif parts[-1] not in ("BEGIN", "BEGIN READ ONLY", "ROLLBACK"):
             self.tally.statements.append(parts[-1])
 
     def _command(self, piece: bytes) -> bool:
@@ -136,7 +137,7 @@ async def with_documents(counter: Counter, person: Person, count: int) -> str:
 
 
 async def test_a_run(counter: Counter, person: Person) -> None:
-    """Nine statements of the ten that it may have, and three commits; one statement, commit and command more for each flush."""
+    """Nine statements of the ten that it may have, and two commits of three; one statement, commit and command more for each flush."""
     corpus = await ingested(counter, person)
     question = counter.held.model.play(*[f"word{number} " for number in range(19)], "[1].")
     session = new_id("s")
@@ -148,7 +149,7 @@ async def test_a_run(counter: Counter, person: Person) -> None:
         assert len(counter.held.model.prompts[-1].messages) == 2 + 2 * said_before
         assert tally.flushes >= 1  # 20 deltas fill one
         assert len(tally.statements) == 9 + tally.flushes, tally.statements
-        assert tally.commits == 3 + tally.flushes
+        assert tally.commits == 2 + tally.flushes
         assert len(tally.commands) <= 1 + tally.flushes, tally.commands
 
 
@@ -182,20 +183,20 @@ async def test_a_list_asks_the_same_however_many_documents_there_are(counter: Co
         assert len(answer.json()["data"]) == count
         asked.append((len(tally.statements), tally.commits, len(tally.commands)))
     assert asked == [asked[0]] * 3
-    assert asked[0] == (2, 1, 0)
+    assert asked[0] == (2, 0, 0)
 
 
 @pytest.mark.parametrize(
-    ("path", "statements"),
+    ("path", "statements", "commits"),
     [
-        ("/v1/corpora", 2),
-        ("/v1/corpora/{corpus}", 2),
-        ("/v1/documents/{document}", 2),
-        ("/v1/runs/{run}", 2),
-        ("/v1/ops/ingestion", 6),
+        ("/v1/corpora", 2, 0),
+        ("/v1/corpora/{corpus}", 2, 0),
+        ("/v1/documents/{document}", 2, 0),
+        ("/v1/runs/{run}", 2, 0),
+        ("/v1/ops/ingestion", 6, 1),  # which is on record
     ],
 )
-async def test_plain_reads(counter: Counter, person: Person, path: str, statements: int) -> None:
+async def test_plain_reads(counter: Counter, person: Person, path: str, statements: int, commits: int) -> None:
     corpus = await with_documents(counter, person, 1)
     run = ""
     if "{run}" in path:
@@ -204,7 +205,7 @@ async def test_plain_reads(counter: Counter, person: Person, path: str, statemen
         answer = await person.get(path.format(corpus=corpus, document=f"{corpus}1", run=run))
     assert answer.status_code == 200, answer.text
     assert len(tally.statements) <= statements, tally.statements
-    assert tally.commits == 1
+    assert tally.commits == commits
     assert tally.commands == []
 
 

@@ -145,13 +145,13 @@ async def test_only_a_wait_that_all_had_is_a_standing_one(servers: Servers) -> N
                 await work.raw.execute("select pg_sleep($1)", seconds)
 
         await asyncio.gather(*(ask(0.05) for _ in range(3)))
-        assert database.least_wait_s() == 0  # the first one did not wait
+        assert database.pool.least_wait_s() == 0  # the first one did not wait
         holding = asyncio.create_task(ask(0.2))
         await asyncio.sleep(0.05)
-        database.least_wait_s()
+        database.pool.least_wait_s()
         await asyncio.gather(holding, ask(0), ask(0))
-        assert database.least_wait_s() > 0.05
-        assert database.least_wait_s() == 0  # since then nobody
+        assert database.pool.least_wait_s() > 0.05
+        assert database.pool.least_wait_s() == 0  # since then nobody
     finally:
         await database.close()
 
