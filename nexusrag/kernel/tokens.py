@@ -1,6 +1,5 @@
 """The form of keys and tokens, `nrag_<kind>_<id>_<secret><checksum>`, and the hash under which it is kept."""
 
-import hashlib
 import hmac
 import re
 import secrets
@@ -43,7 +42,7 @@ def is_well_formed(key: str) -> bool:
 
 def keyed_hash(key: str, pepper: str) -> bytes:
     """What is stored: HMAC-SHA-256 under the pepper."""
-    return hmac.new(pepper.encode(), key.encode(), hashlib.sha256).digest()
+    return hmac.digest(pepper.encode(), key.encode(), "sha256")
 
 
 def _checksum(body: str) -> str:

@@ -154,8 +154,10 @@ class GatedRoute(APIRoute):
             else:
                 body = response.payload if plain else enveloped(response.payload, call.request_id, response.page)
                 response = Response(body, status_code=call.status or response.status_code, media_type="application/json")
-        response.headers.update(call.headers)
-        response.headers["X-Request-Id"] = call.request_id
+        # In one go: set one by one, each would look through those before it.
+        given = {name.lower().encode("latin-1"): value.encode("latin-1") for name, value in call.headers.items()}
+        given[b"x-request-id"] = call.request_id.encode("latin-1")
+        response.raw_headers[:] = [*(header for header in response.raw_headers if header[0] not in given), *given.items()]
         if call.legacy:
             response.headers.update(legacy_headers())
         return response

@@ -4,7 +4,8 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from nexusrag.billing.admission import scripts
 from nexusrag.infra.redis import Redis, RedisAwayError
@@ -31,7 +32,7 @@ class Lease:
     @classmethod
     def new(cls, tenant_id: str, day: date, units: int, *, run: bool) -> "Lease":
         field = "r" if run else "p"
-        return cls(tenant_id, day, units, field, f"{field}|{units}|{day:%Y%m%d}|{new_id('lease')}")
+        return cls(tenant_id, day, units, field, f"{field}|{units}|{_names(day).day}|{new_id('lease')}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Store:
         arguments: list[Argument] = [
             1 if rates else 0, interval_us(key_rps), key_burst, interval_us(tenant_rps), tenant_burst, most, LEASE_S * 1_000_000,
             lease.member, lease.units, lease.field, *(-1 if limit is None else limit for limit in limits),
-            f"{lease.day:%Y%m%d}", _named(lease.tenant_id, lease.day), 1 if must_know else 0,
+            _names(lease.day).day, _named(lease.tenant_id, lease.day), 1 if must_know else 0,
         ]  # fmt: skip
         answer = await self._ask(lambda: self._admit(keys, arguments))
         if answer[0] < 0:
@@ -190,7 +191,21 @@ class Store:
         return self._key("leases", tenant_id)
 
     def _units(self, tenant_id: str, day: date) -> tuple[str, str]:
-        return self._key("units", tenant_id, f"{day:%Y%m%d}"), self._key("units", tenant_id, f"{day:%Y%m}")
+        names = _names(day)
+        return f"{self._prefix}:units:{tenant_id}:{names.day}", f"{self._prefix}:units:{tenant_id}:{names.month}"
+
+
+class _Names(NamedTuple):
+    """A day as it stands in keys and members: itself, its month, in ISO form."""
+
+    day: str
+    month: str
+    iso: str
+
+
+@lru_cache(maxsize=64)
+def _names(day: date) -> _Names:
+    return _Names(f"{day:%Y%m%d}", f"{day:%Y%m}", day.isoformat())
 
 
 def interval_us(per_second: float) -> int:
@@ -199,7 +214,7 @@ def interval_us(per_second: float) -> int:
 
 
 def _named(tenant_id: str, day: date) -> str:
-    return f"{tenant_id}|{day.isoformat()}"
+    return f"{tenant_id}|{_names(day).iso}"
 
 
 def _read(member: bytes) -> tuple[str, date]:

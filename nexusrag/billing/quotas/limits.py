@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil
 from typing import Any, Literal
 
@@ -63,7 +64,12 @@ class Override:
 
 def resolve(plan: PlanId, features: Collection[Feature], override: Override) -> Quota:
     """The quota in force. The high quota tier has no limits but those that were set."""
-    base = Quota() if Feature.HIGH_QUOTA_TIER in features else OF_PLAN[plan]
+    return _resolved(plan, Feature.HIGH_QUOTA_TIER in features, override)
+
+
+@lru_cache(maxsize=1024)
+def _resolved(plan: PlanId, high_tier: bool, override: Override) -> Quota:
+    base = Quota() if high_tier else OF_PLAN[plan]
     given: dict[str, Any] = {
         "day_units": override.daily_requests_limit,
         "month_units": override.monthly_requests_limit,
