@@ -60,9 +60,12 @@ class Redis:
             self._waking.add(task)
             task.add_done_callback(self._waking.discard)
 
-    async def publish(self, channel: str) -> bool:
-        """Tell readers elsewhere that a journal has grown."""
-        return await self._attempt(self.client.publish(channel, b"")) is not None
+    async def publish(self, *channels: str) -> bool:
+        """Tell readers elsewhere that these journals have grown, in one round trip."""
+        pipeline = self.client.pipeline(transaction=False)
+        for channel in channels:
+            pipeline.publish(channel, b"")
+        return await self._attempt(pipeline.execute()) is not None
 
     @property
     def is_left_alone(self) -> bool:
