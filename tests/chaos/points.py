@@ -9,7 +9,7 @@ import functools
 import os
 import re
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -18,6 +18,8 @@ import asyncpg.connect_utils
 import redis.asyncio.connection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nexusrag.agents.runs.journal import Journal
+from nexusrag.agents.runs.live import LiveRun
 from nexusrag.infra import runner
 from nexusrag.knowledge.parsing.sandbox import Sandbox
 from nexusrag.providers.embeddings.fake import FakeEmbedder
@@ -85,6 +87,7 @@ def install(points: Points) -> None:
     _files(points)
     _providers(points)
     _jobs(points)
+    _journal(points)
 
 
 class Watched:
@@ -120,6 +123,9 @@ def _statements(points: Points) -> None:
 
         async def bind_execute(self, state: Any, *args: Any, **options: Any) -> Any:
             return await points.around(_named(state.query), super().bind_execute(state, *args, **options))
+
+        async def bind_execute_many(self, state: Any, *args: Any, **options: Any) -> Any:
+            return await points.around(_named(state.query), super().bind_execute_many(state, *args, **options))
 
     asyncpg.connect_utils.protocol.Protocol = Protocol  # type: ignore[attr-defined]  # as it imports it
 
@@ -217,3 +223,15 @@ def _jobs(points: Points) -> None:
         points.at("job over")
 
     runner.execute = executing  # type: ignore[attr-defined]
+
+
+def _journal(points: Points) -> None:
+    """Writes for a run what it has said, beside it."""
+    write = Journal._write
+
+    async def writing(self: Journal, batch: Sequence[LiveRun]) -> bool:
+        if points.begun:
+            points.watch()
+        return await write(self, batch)
+
+    Journal._write = writing  # type: ignore[method-assign]

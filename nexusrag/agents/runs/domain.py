@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from nexusrag.agents.runs import reaper, reconcile, repository, routes, service
+from nexusrag.agents.runs.journal import Journal
 from nexusrag.agents.runs.registry import RunRegistry
 from nexusrag.agents.runs.revocation import Revocations
 from nexusrag.infra.resources import Resources
@@ -16,11 +17,14 @@ async def _registry(resources: Resources) -> AsyncIterator[None]:
     registry = resources.put(RunRegistry, RunRegistry(resources))
     await registry.roll()  # an installation may have slept for weeks
     revocations = resources.put(Revocations, Revocations(resources))
+    journal = resources.put(Journal, Journal(resources))
+    journal.start()
     registry.start()
     try:
         yield
     finally:
         await registry.close()
+        await journal.close()
         await revocations.close()
 
 

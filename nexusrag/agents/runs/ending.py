@@ -9,6 +9,7 @@ import structlog
 
 from nexusrag.agents.runs import prompts, repository
 from nexusrag.agents.runs.context import RunContext, RunState
+from nexusrag.agents.runs.journal import Journal
 from nexusrag.agents.runs.live import LiveRun, RunLost, channel
 from nexusrag.agents.runs.revocation import REVOKED
 from nexusrag.agents.speech.facade import Speaker
@@ -114,9 +115,8 @@ async def _close(
 ) -> None:
     live = context.live
     live.closing = True
-    await live.settle()
+    pending = await live.resources.get(Journal).take(live)
     texts = live.render(events)
-    pending = live.take_pending()
     first = live.next_seq
     rows = [*pending, *((first + place, text) for place, text in enumerate(texts))]
     try:

@@ -30,7 +30,7 @@ _ROLL_S, _ROLL_AGAIN_S = 3600.0, 10.0
 
 
 class RunRegistry:
-    """Finds a live run by its id, cancels what was abandoned, renews all leases in one statement."""
+    """Finds a live run by its id, cancels what was abandoned, renews all leases at once."""
 
     def __init__(self, resources: Resources) -> None:
         settings = resources.get(Settings)
@@ -176,9 +176,7 @@ class RunRegistry:
                 if live is None or live.done or live.closing:
                     continue
                 if run_id not in held:
-                    live.lost = True
-                    if live.task is not None:
-                        live.task.cancel()
+                    live.lose()
                 elif held[run_id]:
                     self.stop(live, ErrorCode.RUN_CANCELLED)
 

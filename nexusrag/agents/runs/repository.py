@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -86,18 +86,30 @@ async def insert(
     return verdict_of(row)
 
 
-async def append(
-    work: Work, tenant_id: str, run_id: str, epoch: int, events: Sequence[tuple[int, str]], document_ids: list[str] | None
-) -> bool:
-    """Write events of a run that is still this process's and renew its lease; False when it is another's, or over.
+class Part(NamedTuple):
+    """Events of one run, and the documents that it has read unless they are written down already."""
 
-    The statement enters the tenant by itself: `work` is of none. A write whose commit was not heard of may come again.
+    tenant_id: str
+    run_id: str
+    epoch: int
+    events: list[tuple[int, str]]
+    document_ids: list[str] | None
+
+
+async def append(work: Work, parts: Sequence[Part]) -> list[bool]:
+    """Write events of runs of any tenants, and renew their leases; for each whether it was this process's still. False: nothing written.
+
+    Each statement enters its tenant by itself: `work` is of none. They go in one round trip. A write whose commit was not heard of may
+    come again.
     """
-    mine: bool = await work.raw.fetchval(
-        "select journal_append($1, $2, $3, $4, $5, $6, $7)",
-        tenant_id, run_id, epoch, [seq for seq, _ in events], [payload for _, payload in events], document_ids, _LEASE,
-    )  # fmt: skip
-    return mine
+    rows = await work.raw.fetchmany(
+        "select journal_append($1, $2, $3, $4, $5, $6, $7) as mine",
+        [
+            (tenant_id, run_id, epoch, [seq for seq, _ in events], [payload for _, payload in events], document_ids, _LEASE)
+            for tenant_id, run_id, epoch, events, document_ids in parts
+        ],
+    )
+    return [row["mine"] for row in rows]
 
 
 async def finish(
@@ -157,7 +169,9 @@ async def last_seq(work: Work, run_id: str, day: date) -> int:
 
 async def renew(work: Work, run_ids: list[str], process: str) -> dict[str, bool]:
     """Renew the leases of runs of any tenants; those that are still this process's, and whether their end was asked for."""
-    rows = await work.raw.fetch("select * from runs_renew($1, $2, $3)", run_ids, process, _LEASE)
+    # Each by itself, in the order in which the journal locks them as well: one statement for all would lock them as it finds them.
+    renewing = [([run_id], process, _LEASE) for run_id in sorted(run_ids)]
+    rows = await work.raw.fetchmany("select * from runs_renew($1, $2, $3)", renewing)
     return {row["id"]: row["cancel_requested"] for row in rows}
 
 

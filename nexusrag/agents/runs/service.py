@@ -10,6 +10,7 @@ from nexusrag.access.policies.facade import caller_of
 from nexusrag.agents.runs import ending, repository
 from nexusrag.agents.runs.context import RunContext
 from nexusrag.agents.runs.graph import GRAPH
+from nexusrag.agents.runs.journal import Journal
 from nexusrag.agents.runs.live import LiveRun
 from nexusrag.agents.runs.registry import CANCEL, RunRegistry
 from nexusrag.agents.runs.replay import follow_journal, may_read, unsupported
@@ -65,9 +66,7 @@ async def start(call: CallContext, corpus: CorpusView, body: RunRequest) -> Even
     await accept(call, terms, verdict)
     call.about(Resource.RUN, run_id)
     call.also_record(EventType.RUN_INVOKED, run_id=run_id, corpus_id=corpus.id, top_k=terms.top_k, audio=terms.audio)
-    live = LiveRun(
-        call.resources, caller_of(call), run_id=run_id, session_id=body.session_id, request_id=call.request_id, slot=call.keep_slot()
-    )
+    live = _live(call, run_id, body.session_id)
     call.on_failure(lambda: _give_up(live))
     context = RunContext(
         live=live,
@@ -146,6 +145,18 @@ def split_event_id(event_id: str | None) -> tuple[str, int] | None:
     if not dot or not run_id or not seq.isdecimal() or len(seq) > 9:
         return None
     return run_id, int(seq)
+
+
+def _live(call: CallContext, run_id: str, session_id: str) -> LiveRun:
+    return LiveRun(
+        call.resources,
+        caller_of(call),
+        run_id=run_id,
+        session_id=session_id,
+        request_id=call.request_id,
+        slot=call.keep_slot(),
+        on_pending=call.of(Journal).note,
+    )
 
 
 async def _of_live(call: CallContext, live: LiveRun, after: int) -> AsyncGenerator[bytes, None]:

@@ -35,7 +35,8 @@ async def begun(database: Database, person: Person) -> str:
 
 async def append(database: Database, tenant: str, run_id: str, epoch: int = 1) -> bool:
     async with database.work(None) as work:
-        return await repository.append(work, tenant, run_id, epoch, [(1, "one"), (2, "two")], None)
+        (mine,) = await repository.append(work, [repository.Part(tenant, run_id, epoch, [(1, "one"), (2, "two")], None)])
+        return mine
 
 
 async def journal(database: Database, tenant: str, run_id: str) -> list[tuple[int, str]]:
