@@ -19,7 +19,7 @@ from nexusrag.kernel.errors import ApiError
 log = structlog.get_logger(__name__)
 FLUSH_AFTER_S = 0.25  # what is pending waits no longer
 FLUSH_AT_BYTES = 4096  # of one run: it does not wait as long
-GATHER_S = 0.025  # but this long: what comes together goes together, and a run that is over by then has written all with its end
+GATHER_S = 0.1  # but this long: what comes together goes together, and a run that is over by then has written all with its end
 # The driver sends up to 128 KiB at once. Between the pieces of more than that it cannot be cancelled: it would wait for ever.
 _BATCH_RUNS, _BATCH_BYTES = 32, 65536
 # A row that somebody holds for long keeps its own run from being written, and nobody else's lease from being renewed.
