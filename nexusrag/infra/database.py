@@ -27,6 +27,7 @@ from nexusrag.settings.stores import StoreSettings
 log = structlog.get_logger(__name__)
 
 APP_ROLE = "nexusrag_app"
+_GRACE_S = 5.0  # for a statement that took too long to be told so
 # What a lost connection, a restarting or a full server raises.
 UNREACHABLE = (
     asyncpg.PostgresConnectionError,
@@ -109,7 +110,7 @@ class Database:
         self._arguments = connect_arguments(stores.database_url.get_secret_value())
         self._timeout_ms = stores.api_db_statement_timeout_ms
         overflow = 0 if pool_size else stores.api_db_max_overflow
-        self.pool = Pool(self._open, pool_size or stores.api_db_pool_size, overflow)
+        self.pool = Pool(self._open, pool_size or stores.api_db_pool_size, overflow, UNREACHABLE)
         self.engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._connect,
@@ -152,7 +153,7 @@ class Database:
         except TimeoutError as error:
             raise _away(error) from error
         try:
-            pooled = await self.pool.begin(_opening(tenant_id, reads, options or {}), UNREACHABLE)
+            pooled = await self.pool.begin(_opening(tenant_id, reads, options or {}))
         except BaseException as error:
             self.pool.leave_place()
             if isinstance(error, (TimeoutError, DBAPIError, *UNREACHABLE)):
@@ -177,6 +178,33 @@ class Database:
                 await self.pool.put_back(pooled)
             else:
                 await asyncio.shield(self._release(work, pooled))
+
+    async def call(self, function: str, *arguments: Any) -> Any:
+        """What a function of the database returns, in a transaction of its own: nothing that it locks waits for this process to commit.
+
+        It enters its tenant itself. Where its answer is lost it is called again, which it must take. Raises ApiError(SERVICE_UNAVAILABLE)
+        as `work` does.
+        """
+        sql = f"select {function}({', '.join(f'${place}' for place, _ in enumerate(arguments, 1))})"
+
+        async def call(pooled: Pooled) -> Any:
+            if pooled.is_open:
+                await pooled.raw.execute("ROLLBACK")
+                pooled.is_open = False
+            return await pooled.raw.fetchval(sql, *arguments)
+
+        try:
+            await self.pool.take_place()
+            try:
+                async with asyncio.timeout(self._timeout_ms / 1000 + _GRACE_S):  # one that hangs tells nothing
+                    pooled, value = await self.pool.first(call)
+            except BaseException:
+                self.pool.leave_place()
+                raise
+        except (TimeoutError, DBAPIError, *UNREACHABLE) as error:
+            raise _away(error) from error
+        await self.pool.put_back(pooled)
+        return value
 
     async def _open(self) -> Pooled:
         connection = await self.engine.connect()

@@ -10,11 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+T = TypeVar("T")
 _PATIENCE_S = 10  # longest wait for a transaction to begin
 _SPARE_S = 60.0  # how long connections beyond the size of the pool are kept
 _OPEN_S = 0.02  # a transaction that only read is ended by the next user of its connection, and if none comes, after this
@@ -46,8 +47,10 @@ class Pooled:
 class Pool:
     """`size` connections are kept, up to `overflow` more are made where they are needed at once."""
 
-    def __init__(self, opened: Callable[[], Awaitable[Pooled]], size: int, overflow: int) -> None:
+    def __init__(self, opened: Callable[[], Awaitable[Pooled]], size: int, overflow: int, away: tuple[type[BaseException], ...]) -> None:
+        """`away`: what a server that is gone raises."""
         self._opened = opened
+        self._away = away
         self._size = size
         self._places = asyncio.Semaphore(size + overflow)
         self._ending: asyncio.Task[None] | None = None
@@ -75,20 +78,27 @@ class Pool:
         waited, self._least_wait_s = self._least_wait_s, inf
         return waited if waited < inf else 0.0
 
-    async def begin(self, script: str, away: tuple[type[BaseException], ...]) -> Pooled:
-        """A connection, for whoever has a place, on which `script` has begun a transaction. `away`: what a server that is gone raises.
+    async def begin(self, script: str) -> Pooled:
+        """A connection, for whoever has a place, on which `script` has begun a transaction.
 
-        Raises that, and TimeoutError after `_PATIENCE_S`: a server that hangs answers nothing, and ends nothing.
+        Raises what a server that is away raises, and TimeoutError after `_PATIENCE_S`: one that hangs answers nothing, and ends nothing.
         """
-        async with asyncio.timeout(_PATIENCE_S):
-            return await self._begin(script, away)
 
-    async def _begin(self, script: str, away: tuple[type[BaseException], ...]) -> Pooled:
+        async def begin(pooled: Pooled) -> None:
+            await pooled.raw.execute(f"ROLLBACK; {script}" if pooled.is_open else script)
+            pooled.is_open = False
+
+        async with asyncio.timeout(_PATIENCE_S):
+            pooled, _ = await self.first(begin)
+        return pooled
+
+    async def first(self, act: Callable[[Pooled], Awaitable[T]]) -> tuple[Pooled, T]:
+        """A connection, for whoever has a place, with what `act` made of it; again on a new one, if the first turns out to be dead."""
         for last in (False, True):
             pooled = self.idle.pop() if self.idle else await self._opened()
             try:
-                await pooled.raw.execute(f"ROLLBACK; {script}" if pooled.is_open else script)
-            except away:
+                made = await act(pooled)
+            except self._away:
                 await pooled.discard()
                 # One connection of a restarted server is dead, so all are: a new pool, and one more try.
                 await self.dispose()
@@ -98,8 +108,7 @@ class Pool:
                 await pooled.discard()
                 raise
             else:
-                pooled.is_open = False
-                return pooled
+                return pooled, made
         raise AssertionError("unreachable")
 
     async def put_back(self, pooled: Pooled) -> None:

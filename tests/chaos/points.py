@@ -131,7 +131,7 @@ def _statements(points: Points) -> None:
 
 
 def _named(statement: str) -> str:
-    if statement.startswith("RESET ALL; BEGIN"):
+    if "RESET ALL; BEGIN" in statement:
         return "BEGIN"
     if statement in ("COMMIT", "ROLLBACK"):
         return statement

@@ -120,19 +120,19 @@ async def _close(
     first = live.next_seq
     rows = [*pending, *((first + place, text) for place, text in enumerate(texts))]
     try:
-        async with live.resources.get(Database).work(live.principal.tenant_id) as work:
-            mine = await repository.finish(
-                work,
-                live.run_id,
-                live.epoch,
-                state=state,
-                receipt=written,
-                error_code=error_code,
-                events=rows,
-                document_ids=live.document_ids,
-                messages=messages or [],
-                spent=context.meter.spent(),
-            )
+        mine = await repository.finish(
+            live.resources.get(Database),
+            live.principal.tenant_id,
+            live.run_id,
+            live.epoch,
+            state=state,
+            receipt=written,
+            error_code=error_code,
+            events=rows,
+            document_ids=live.document_ids,
+            messages=messages or [],
+            spent=context.meter.spent(),
+        )
     except BaseException:
         live.put_back(pending)
         raise

@@ -72,8 +72,6 @@ class Journal:
                     continue
             except ApiError as error:  # the database is away: all the rest is pending still
                 log.warning("journal.unwritten", error=error.code.value)
-            except Exception as error:  # nothing may end the one writer that there is
-                log.error("journal.unwritten", error=type(error).__name__, exc_info=error)
             await asyncio.sleep(FLUSH_AFTER_S)
 
     async def _until_due(self) -> None:

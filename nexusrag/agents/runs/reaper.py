@@ -35,18 +35,19 @@ async def close_abandoned(resources: Resources) -> None:
                 for seq, event, data in ((MAX_SEQ - 1, "error", told), (MAX_SEQ, "done", {}))
             ]
             spent = await _spent(resources, work, run)
-            await repository.finish(
-                work,
-                row["id"],
-                row["epoch"],
-                state="interrupted",
-                receipt=run["receipt"] or {},
-                error_code=ErrorCode.RUN_INTERRUPTED.value,
-                events=events,
-                document_ids=None,
-                messages=[],
-                spent=spent,
-            )
+        await repository.finish(
+            database,
+            row["tenant_id"],
+            row["id"],
+            row["epoch"],
+            state="interrupted",
+            receipt=run["receipt"] or {},
+            error_code=ErrorCode.RUN_INTERRUPTED.value,
+            events=events,
+            document_ids=None,
+            messages=[],
+            spent=spent,
+        )
         RUNS.labels("interrupted").inc()
         log.warning("run.interrupted", run=row["id"])
         await resources.get(Redis).publish(channel(row["id"]))

@@ -8,7 +8,7 @@ import orjson
 
 from nexusrag.agents.runs.metering import Spent
 from nexusrag.billing.ledger.facade import VERDICT, Caps, Reservation, Verdict, as_json, reserve_values, reserving, verdict_of
-from nexusrag.infra.database import Work
+from nexusrag.infra.database import Database, Work
 from nexusrag.infra.jobs import LEASE_S
 from nexusrag.kernel.errors import ApiError, ErrorCode, not_found
 from nexusrag.web.call import CallContext
@@ -24,21 +24,6 @@ _ENTER = (
     "said as (select id, role, content from messages where tenant_id = $2 and session_id = $1 order by id desc limit $4) "
     "select user_id, null::jsonb as history from made union all "
     "select user_id, (select jsonb_agg(jsonb_build_array(role, content) order by id) from said) from used"
-)
-# Events that stand already came with a flush whose commit was not heard of. Question and answer stand together in the session:
-# whoever holds its row speaks.
-_FINISH = (
-    "with mine as (update runs set state = $4, receipt = $5::text::jsonb, error_code = $6, finished_at = clock_timestamp(), "
-    "document_ids = coalesce($9::text[], document_ids) "
-    "where tenant_id = $1 and id = $2 and epoch = $3 and state = 'running' returning day, session_id), "
-    "put as (insert into run_events (tenant_id, run_id, seq, payload, day) "
-    "select $1, $2, e.seq, e.payload, mine.day from mine, unnest($7::int[], $8::text[]) as e (seq, payload) on conflict do nothing), "
-    "turn as (select s.id from sessions s join mine on mine.session_id = s.id where s.tenant_id = $1 for update of s), "
-    "said as (insert into messages (tenant_id, session_id, run_id, role, content) "
-    "select $1, turn.id, $2, m.role, m.content from turn, unnest($10::text[], $11::text[]) as m (role, content)), "
-    # Behind `turn`, so that everybody locks the session first.
-    "settled as (select ledger_settle($1, $2, $12, $13, $14::text::jsonb, false) from mine left join turn on true) "
-    "select count(*), (select count(*) from settled) from mine"
 )
 _INSERT = (
     f"with verdict as materialized (select {VERDICT} from {reserving(11)}), "
@@ -113,7 +98,8 @@ async def append(work: Work, parts: Sequence[Part]) -> list[bool]:
 
 
 async def finish(
-    work: Work,
+    database: Database,
+    tenant_id: str,
     run_id: str,
     epoch: int,
     *,
@@ -125,14 +111,14 @@ async def finish(
     messages: Sequence[tuple[str, str]],
     spent: Spent,
 ) -> bool:
-    """The end of a run: state, receipt, last events, what was said and used, in one statement; False when the run is another's."""
-    mine: int = await work.raw.fetchval(
-        _FINISH, work.tenant_id, run_id, epoch, state, orjson.dumps(receipt, default=str).decode(), error_code,
+    """The end of a run: state, receipt, last events, what was said and used, in a transaction of its own; False when it is another's."""
+    mine: bool = await database.call(
+        "run_finish", tenant_id, run_id, epoch, state, orjson.dumps(receipt, default=str).decode(), error_code,
         [seq for seq, _ in events], [payload for _, payload in events], document_ids,
         [role for role, _ in messages], [content for _, content in messages],
         spent.tokens, spent.estimated, as_json(spent.lines),
     )  # fmt: skip
-    return mine == 1
+    return mine
 
 
 async def find(work: Work, run_id: str) -> Any:

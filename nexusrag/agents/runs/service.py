@@ -27,6 +27,7 @@ from nexusrag.kernel.features import Feature
 from nexusrag.kernel.ids import new_id
 from nexusrag.knowledge.corpora.facade import CorpusView, parse
 from nexusrag.knowledge.retrieval.facade import demand_provider, where_of
+from nexusrag.security.audit.facade import write
 from nexusrag.settings import Settings
 from nexusrag.web.call import CallContext
 from nexusrag.web.sse import EventStream
@@ -50,6 +51,9 @@ async def start(call: CallContext, corpus: CorpusView, body: RunRequest) -> Even
     registry = call.of(RunRegistry)
     run_id = call.run_id = new_id("run")
     terms = await terms_of(call, run_id, body, body.top_k or parse(corpus.provider_config).top_k_default, said_before)
+    invoked = {"run_id": run_id, "corpus_id": corpus.id, "top_k": terms.top_k, "audio": terms.audio}
+    await write(call, call.db, EventType.RUN_INVOKED, invoked, about=(Resource.RUN, run_id))
+    # Last: all of the tenant's work meets in the rows of what it has used, which are locked until the transaction ends.
     verdict = await repository.insert(
         call.db,
         terms.reservation,
@@ -65,7 +69,6 @@ async def start(call: CallContext, corpus: CorpusView, body: RunRequest) -> Even
     )
     await accept(call, terms, verdict)
     call.about(Resource.RUN, run_id)
-    call.also_record(EventType.RUN_INVOKED, run_id=run_id, corpus_id=corpus.id, top_k=terms.top_k, audio=terms.audio)
     live = _live(call, run_id, body.session_id)
     call.on_failure(lambda: _give_up(live))
     context = RunContext(

@@ -34,11 +34,19 @@ _WINDOW_S = 60
 _MOST_TOLD = 10_000
 
 
-async def write(call: CallContext, work: Work, event: EventType, metadata: dict[str, Any], *, error: ErrorCode | None = None) -> None:
-    """Add `event` about this request to the transaction."""
+async def write(
+    call: CallContext,
+    work: Work,
+    event: EventType,
+    metadata: dict[str, Any],
+    *,
+    about: tuple[Resource, str] | None = None,
+    error: ErrorCode | None = None,
+) -> None:
+    """Add `event` about this request to the transaction, and about what the gate loaded unless `about` names something else."""
     principal = call.known_principal
     tenant_id, (kind, actor_id) = (call.tenant_id, _actor(principal)) if principal else _stranger(call)
-    about = call.resource_type or call.gate.on
+    what, key = about or (call.resource_type or call.gate.on, call.resource_id)
     await repository.insert(
         work,
         tenant_id,
@@ -47,8 +55,8 @@ async def write(call: CallContext, work: Work, event: EventType, metadata: dict[
         principal.role.value if principal else None,
         event.value,
         "failure" if error else "success",
-        about.value if about else None,
-        call.resource_id,
+        what.value if what else None,
+        key,
         call.request_id,
         call.address,
         call.request.headers.get("user-agent", "")[:200],

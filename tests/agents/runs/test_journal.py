@@ -60,11 +60,10 @@ async def test_nothing_is_written_to_another_tenants_run_or_by_whoever_lost_it_o
     run_id = await begun(database, person)
     assert not await append(database, stranger.tenant, run_id)
     assert not await append(database, person.tenant, run_id, epoch=2)
-    async with database.work(person.tenant) as work:
-        assert await repository.finish(
-            work, run_id, 1, state="failed", receipt={}, error_code=None, events=[], document_ids=None, messages=[],
-            spent=Spent(0, (), False),
-        )  # fmt: skip
+    assert await repository.finish(
+        database, person.tenant, run_id, 1, state="failed", receipt={}, error_code=None, events=[], document_ids=None, messages=[],
+        spent=Spent(0, (), False),
+    )  # fmt: skip
     assert not await append(database, person.tenant, run_id)
     assert await journal(database, person.tenant, run_id) == []
 
