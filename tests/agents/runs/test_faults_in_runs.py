@@ -178,13 +178,20 @@ async def test_a_database_lost_before_the_retrieval_ends_the_run_with_a_code(bro
     assert code_of(events) == "SERVICE_UNAVAILABLE"
 
 
-async def test_a_commit_whose_answer_is_lost_counts_as_what_it_is(broken: Broken) -> None:
-    """The last transaction of the run is committed, and the connection dies before that is heard of."""
+async def test_an_end_whose_answer_is_lost_counts_as_what_it_is(broken: Broken) -> None:
+    """The end of the run is written, and the connection dies before that is heard of: what is asked again finds it there."""
     person, corpus = await broken.installation.asker()
     release, cut = asyncio.Event(), asyncio.Event()
     async with asking(person, corpus, broken.installation.model.play("one ", release, "two [1].")) as stream:
         await stream.read(2)
-        broken.proxy.cut_after = once_after(b"insert into messages", cut)
+
+        def the_end(piece: bytes) -> bool:
+            if b"event: message.final" not in piece or cut.is_set():
+                return False
+            cut.set()
+            return True
+
+        broken.proxy.cut_after = the_end
         release.set()
         events = await stream.rest()
     assert cut.is_set()

@@ -73,7 +73,7 @@ class Writer:
         statements: list[str] = []
         async with self.database.work(None) as work:  # the driver looks at types once
             await repository.append(work, [repository.Part("t-nobody", "run_none", 1, [], None)])
-        for pooled in self.database._idle:
+        for pooled in self.database.pool.idle:
             pooled.raw.add_query_logger(lambda record: statements.append(record.query.partition("(")[0]))
         return statements
 
