@@ -35,7 +35,7 @@ async def close_abandoned(resources: Resources) -> None:
                 for seq, event, data in ((MAX_SEQ - 1, "error", told), (MAX_SEQ, "done", {}))
             ]
             spent = await _spent(resources, work, run)
-        await repository.finish(
+        mine = await repository.finish(
             database,
             row["tenant_id"],
             row["id"],
@@ -48,6 +48,8 @@ async def close_abandoned(resources: Resources) -> None:
             messages=[],
             spent=spent,
         )
+        if not mine:
+            continue
         RUNS.labels("interrupted").inc()
         log.warning("run.interrupted", run=row["id"])
         await resources.get(Redis).publish(channel(row["id"]))
