@@ -13,7 +13,7 @@ class StoreSettings(Group):
         SecretStr(""), description="login that may create roles and tables, used by `nexusrag migrate` alone; empty: DATABASE_URL"
     )
     redis_url: SecretStr = Field(SecretStr(""), description="redis://host:6379/0 (6.2 or newer); empty: embedded Redis")
-    api_db_pool_size: int = Field(6, ge=1, le=500, description="database connections kept per process")
+    api_db_pool_size: int = Field(10, ge=1, le=500, description="database connections kept per process")
     api_db_max_overflow: int = Field(2, ge=0, le=500, description="connections beyond the pool at peaks")
     api_db_statement_timeout_ms: int = Field(15000, ge=100, description="longest statement")
     embedded_pg_port: int = Field(

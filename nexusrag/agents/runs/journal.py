@@ -44,9 +44,9 @@ class Journal:
         self._loop = asyncio.create_task(self._flush_when_due(), name="journal")
 
     async def close(self) -> None:
-        if self._loop is not None:
-            self._loop.cancel()
-            await asyncio.gather(self._loop, return_exceptions=True)
+        while self._loop is not None and not self._loop.done():
+            self._loop.cancel()  # again, should whatever it was in have kept it for itself
+            await asyncio.wait([self._loop], timeout=1)
 
     def note(self, live: LiveRun) -> None:
         """The run has something pending."""
