@@ -77,9 +77,12 @@ async def closed(client: Client, people: list[dict[str, str]], at_once: int, sec
     return seen
 
 
-async def offered(client: Client, people: list[dict[str, str]], rate: float, seconds: float, kind: str = "run") -> Seen:
-    """So many a second, whatever becomes of those before. What was answered within the time counts."""
+async def offered(
+    client: Client, people: list[dict[str, str]], rate: float, seconds: float, kind: str = "run", *, settle_s: float = 0.0
+) -> Seen:
+    """So many a second, whatever becomes of those before. What was answered within the time counts, but not in its first `settle_s`."""
     seen, began, number = Seen(), perf_counter(), 0
+    counts = not settle_s
     tasks: set[asyncio.Task[None]] = set()
     while (now := perf_counter() - began) < seconds:
         while number < now * rate:
@@ -87,8 +90,12 @@ async def offered(client: Client, people: list[dict[str, str]], rate: float, sec
             tasks.add(task)
             task.add_done_callback(tasks.discard)
             number += 1
+        if not counts and now >= settle_s:
+            counts, settle_s = True, now
+            for what_came in (seen.good, seen.refused, seen.codes):
+                what_came.clear()
         await asyncio.sleep(0.002)
-    within = Seen(list(seen.good), list(seen.refused), seen.codes.copy(), now)
+    within = Seen(list(seen.good), list(seen.refused), seen.codes.copy(), now - settle_s)
     if tasks:
         await asyncio.wait(tasks, timeout=30)
     return within
@@ -112,8 +119,7 @@ async def test_goodput_at_five_times_capacity(servers: Servers, env: dict[str, s
             began = used(server)
             peak = await closed(client, people, AT_PEAK, PEAK_S)
             cost = (used(server) - began) / len(peak.good)
-            await offered(client, people, 5 * peak.goodput, SETTLE_S)
-            over = await offered(client, people, 5 * peak.goodput, OVERLOAD_S)
+            over = await offered(client, people, 5 * peak.goodput, SETTLE_S + OVERLOAD_S, settle_s=SETTLE_S)
             ratios.append(over.goodput / peak.goodput)
             refusals.append(ms(over.refused))
             print(
