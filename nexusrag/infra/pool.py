@@ -155,7 +155,8 @@ class Pool:
         self.idle.remove(pooled)
         async with self._places:  # so that there is never a connection more than there are places; one is free, so this does not wait
             try:
-                await pooled.raw.execute("ROLLBACK")
+                async with asyncio.timeout(_PATIENCE_S):
+                    await pooled.raw.execute("ROLLBACK")
             except BaseException as error:
                 await pooled.discard()
                 if not isinstance(error, Exception):

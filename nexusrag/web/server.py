@@ -18,6 +18,7 @@ from nexusrag.web.sse import TRANSPORT_KEY
 _HEAD_BYTES = 64 * 1024
 _HEAD_LINES = 100
 _HEAD_WITHIN_S = 10.0
+_PIECE_BYTES = 64 * 1024
 
 
 Headers = list[tuple[bytes, bytes]]
@@ -40,22 +41,26 @@ class _Gathered(asyncio.Transport):
         self._transport = transport
         self._loop = loop
         self._held: list[bytes] = []
+        self._size = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self._held:
             self._loop.call_soon(self._send)
         self._held.append(bytes(data))
+        self._size += len(data)
+        if self._size > _PIECE_BYTES:  # whoever writes that much is told at once when the reader does not keep up
+            self._send()
 
     def close(self) -> None:
         self._send()
         self._transport.close()
 
     def abort(self) -> None:
-        self._held.clear()
+        self._held, self._size = [], 0
         self._transport.abort()
 
     def _send(self) -> None:
-        held, self._held = self._held, []
+        held, self._held, self._size = self._held, [], 0
         if held:
             self._transport.write(held[0] if len(held) == 1 else b"".join(held))
 

@@ -38,6 +38,16 @@ async def test_one_turn_is_one_piece() -> None:
     assert wire.told == [b"head body", b"more"]
 
 
+async def test_much_goes_out_at_once() -> None:
+    transport, wire = gathered()
+    transport.write(b"head")
+    transport.write(b"x" * 65536)
+    assert [len(piece) for piece in wire.told] == [65540]
+    transport.write(b"more")
+    await asyncio.sleep(0)
+    assert wire.told[1:] == [b"more"]
+
+
 async def test_what_was_written_goes_out_before_the_end() -> None:
     transport, wire = gathered()
     transport.write(b"last")

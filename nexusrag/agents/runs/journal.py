@@ -42,6 +42,13 @@ class Journal:
 
     def start(self) -> None:
         self._loop = asyncio.create_task(self._flush_when_due(), name="journal")
+        self._loop.add_done_callback(self._ended)
+
+    def _ended(self, loop: "asyncio.Task[None]") -> None:
+        """Nothing ends the one writer that there is but `close`: after a fault that nobody foresaw another takes its place."""
+        if not loop.cancelled() and (error := loop.exception()) is not None:
+            log.error("journal.failed", error=type(error).__name__, exc_info=error)
+            self.start()
 
     async def close(self) -> None:
         while self._loop is not None and not self._loop.done():

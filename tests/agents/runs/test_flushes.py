@@ -261,3 +261,21 @@ async def test_rows_of_runs_are_locked_in_the_order_of_their_ids(scripted: Insta
         await task
     else:
         await writer.all_written(first, second, third)
+
+
+async def test_a_fault_that_nobody_foresaw_does_not_end_the_writer(
+    scripted: Installation, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush, failed = Journal._flush, []
+
+    async def failing(self: Journal) -> bool:
+        if not failed:
+            failed.append(self)
+            raise RuntimeError("nobody foresaw this")
+        return await flush(self)
+
+    monkeypatch.setattr(Journal, "_flush", failing)
+    (live,) = await writer.runs(1, await scripted.api.person())
+    live.emit("token.delta", {"delta": "one"})
+    await writer.all_written(live)
+    assert failed
