@@ -1,9 +1,14 @@
 """Who may do what with a document: owners all, others what they were granted, and admins no more unless the installation says so."""
 
+import re
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from nexusrag.kernel.actions import Permission
+from nexusrag.knowledge.documents.models import Document
+from nexusrag.knowledge.visibility import Shape, condition
 from tests.support.api import Api, Person, error_of
 from tests.support.behind import count, grant, rows
 from tests.support.installation import Servers, serving
@@ -188,3 +193,10 @@ async def test_only_whoever_may_write_replaces_a_document(api: Api, owner: Perso
     await owner.settled("mine")
     # Replacing a document does not make it one's own.
     assert await count(api, "select count(*) from document_permissions where tenant_id = $1 and permission = 'owner'", owner.tenant) == 1
+
+
+def test_the_groups_of_a_caller_are_looked_up_once_for_a_statement() -> None:
+    """Joined with the documents they would be as many rows as both together, each time."""
+    asked = select(Document.id).where(condition(Shape(Permission.READ, "policy_values", open=False, allow=False, deny=False)))
+    lookups = re.findall(r"SELECT group_members.group_id\s+FROM (.*?)\s+WHERE", str(asked))
+    assert lookups == ["group_members", "group_members"]

@@ -13,6 +13,7 @@ from nexusrag.kernel.actions import Permission
 from nexusrag.kernel.ids import new_id
 from nexusrag.kernel.principal import Credential, Principal
 
+_TENANT: Any = bindparam("caller_tenant", type_=Text)
 _USER: Any = bindparam("caller_user", type_=Text)
 _KEY: Any = bindparam("caller_key", type_=Text)
 _ROLES: Any = bindparam("caller_roles", type_=ARRAY(Text))
@@ -26,7 +27,7 @@ def granted(permission: Permission, tenant_column: Any, document_column: Any, co
     on_document = exists().where(
         DocumentPermission.tenant_id == tenant_column,
         DocumentPermission.document_id == document_column,
-        _in_force(DocumentPermission, permission, tenant_column),
+        _in_force(DocumentPermission, permission),
     )
     # However deep inside another condition these stand, the document is that of the outermost statement.
     return or_(on_document.correlate_except(DocumentPermission, GROUP_MEMBERS), granted_on_corpus(permission, tenant_column, corpus_column))
@@ -37,13 +38,14 @@ def granted_on_corpus(permission: Permission, tenant_column: Any, corpus_column:
     on_corpus = exists().where(
         CorpusPermission.tenant_id == tenant_column,
         CorpusPermission.corpus_id == corpus_column,
-        _in_force(CorpusPermission, permission, tenant_column),
+        _in_force(CorpusPermission, permission),
     )
     return on_corpus.correlate_except(CorpusPermission, GROUP_MEMBERS)
 
 
-def _in_force(table: type[Any], permission: Permission, tenant_column: Any) -> ColumnElement[bool]:
-    members = select(GROUP_MEMBERS.c.group_id).where(GROUP_MEMBERS.c.tenant_id == tenant_column, GROUP_MEMBERS.c.user_id == _USER)
+def _in_force(table: type[Any], permission: Permission) -> ColumnElement[bool]:
+    # Names no other table, so that it is looked up once for a statement and not for each of its rows.
+    members = select(GROUP_MEMBERS.c.group_id).where(GROUP_MEMBERS.c.tenant_id == _TENANT, GROUP_MEMBERS.c.user_id == _USER)
     return and_(
         or_(table.permission == permission.value, table.permission == Permission.OWNER.value),
         or_(
@@ -59,6 +61,7 @@ def _in_force(table: type[Any], permission: Permission, tenant_column: Any) -> C
 def caller(principal: Principal) -> dict[str, Any]:
     """Values of the parameters of `granted`."""
     return {
+        "caller_tenant": principal.tenant_id,
         "caller_user": principal.subject_id,
         "caller_key": principal.credential_id if principal.credential is Credential.API_KEY else "",
         "caller_roles": sorted(principal.role_names),
