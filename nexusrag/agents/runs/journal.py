@@ -92,8 +92,8 @@ class Journal:
 
     async def _flush(self) -> bool:
         """Write what is pending now; what comes meanwhile goes with the next flush. False: not all of it could be written."""
-        # Whoever waits for the row of one run while it holds another's takes them in the order of their ids: these transactions here and
-        # renewals. All others (an end, a cancel) lock one row, or skip what is locked (the reaper): nobody waits in a circle.
+        # Whoever waits for the row of one run while it holds another's takes them in the order of their ids: these transactions here, of
+        # all processes. All others lock one row (an end, a cancel), or skip what is locked (renewals, the reaper): no circle of waits.
         pending = sorted(self._due, key=attrgetter("run_id"))
         alone = set(self._alone)
         for batch in _batches(live for live in pending if live not in alone):

@@ -155,9 +155,7 @@ async def last_seq(work: Work, run_id: str, day: date) -> int:
 
 async def renew(work: Work, run_ids: list[str], process: str) -> dict[str, bool]:
     """Renew the leases of runs of any tenants; those that are still this process's, and whether their end was asked for."""
-    # Each by itself, in the order in which the journal locks them as well: one statement for all would lock them as it finds them.
-    renewing = [([run_id], process, _LEASE) for run_id in sorted(run_ids)]
-    rows = await work.raw.fetchmany("select * from runs_renew($1, $2, $3)", renewing)
+    rows = await work.raw.fetch("select * from runs_renew($1, $2, $3)", run_ids, process, _LEASE)
     return {row["id"]: row["cancel_requested"] for row in rows}
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 import pytest
 
@@ -88,6 +89,11 @@ class Writer:
         """Whether the run's row is locked by nobody."""
         async with self._behind.work(live.principal.tenant_id) as work:
             return bool(await work.raw.fetch("select 1 from runs where id = $1 for update skip locked", live.run_id))
+
+    async def leases(self, live: LiveRun, *others: LiveRun) -> list[datetime]:
+        """Until when the rows of runs of one tenant are leased."""
+        async with self._behind.work(live.principal.tenant_id) as work:
+            return [await work.raw.fetchval("select leased_until from runs where id = $1", one.run_id) for one in (live, *others)]
 
 
 async def _waiting() -> None:
@@ -234,33 +240,32 @@ async def test_a_row_that_somebody_holds_delays_its_own_run(scripted: Installati
     await writer.all_written(held)
 
 
-@pytest.mark.parametrize("renewing", [False, True])
-async def test_rows_of_runs_are_locked_in_the_order_of_their_ids(scripted: Installation, writer: Writer, renewing: bool) -> None:
-    """Flushes and renewals hold the rows of many runs, and would wait for each other."""
+async def test_rows_of_runs_are_locked_in_the_order_of_their_ids(scripted: Installation, writer: Writer) -> None:
+    """Flushes hold the rows of many runs, and would wait for each other."""
     first, second, third = await writer.runs(3, await scripted.api.person())
     first.emit("token.delta", {"delta": "one"})
     await writer.all_written(first)  # where its row stands now is behind the others'
-
-    async def renew() -> None:
-        async with writer.database.work(None) as work:
-            assert len(await repository.renew(work, [third.run_id, first.run_id, second.run_id], "p")) == 3
-
     async with writer.held(second):
-        if renewing:
-            task = asyncio.create_task(renew())
-        else:
-            for live in (third, first, second):
-                live.emit("token.delta", {"delta": "two"})
+        for live in (third, first, second):
+            live.emit("token.delta", {"delta": "two"})
 
         async def locked() -> bool:
             return not await writer.is_free(first)
 
         await until(locked)
         assert await writer.is_free(third)
-    if renewing:
-        await task
-    else:
-        await writer.all_written(first, second, third)
+    await writer.all_written(first, second, third)
+
+
+async def test_a_row_that_somebody_holds_delays_no_renewal(scripted: Installation, writer: Writer) -> None:
+    runs = await writer.runs(3, await scripted.api.person())
+    ids, before = [live.run_id for live in runs], await writer.leases(*runs)
+    async with writer.held(runs[1]), writer.database.work(None, options={"lock_timeout": "1"}) as work:
+        assert await repository.renew(work, ids, "p") == dict.fromkeys(ids, False)  # it is still ours
+    renewed = [after > lease for after, lease in zip(await writer.leases(*runs), before, strict=True)]
+    assert renewed == [True, False, True]
+    async with writer.database.work(None) as work:
+        assert await repository.renew(work, ids, "somebody else's") == {}
 
 
 async def test_a_fault_that_nobody_foresaw_does_not_end_the_writer(
