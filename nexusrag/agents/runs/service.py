@@ -181,7 +181,8 @@ async def _run(context: RunContext) -> None:
     try:
         if live.cancel_code is not None:  # stopped before it had begun
             raise asyncio.CancelledError
-        await GRAPH.ainvoke({}, context=context)
+        async for _ in GRAPH.astream({}, context=context, stream_mode=[]):  # what there is to tell, the nodes tell themselves
+            pass
     except BaseException as error:  # however it ended, readers and journal get an end
         await asyncio.shield(ending.fail(context, error))
         raise
