@@ -88,7 +88,8 @@ class Protocol(HttpToolsProtocol):
     """
 
     _head_bytes = 0
-    _head_due: asyncio.TimerHandle | None = None  # while a head is awaited
+    _in_head = True
+    _head_due: asyncio.TimerHandle | None = None  # while more of a head is awaited
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(_Gathered(transport, self.loop))
@@ -101,7 +102,11 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         awaited = self._head_due
         super().data_received(data)
-        if awaited is not None and self._head_due is awaited:  # all of it was head, and perhaps of one line that the parser still keeps
+        if not self._in_head or self.transport.is_closing():
+            return
+        if self._head_due is None:  # it mostly comes as a whole, so that nothing is awaited
+            self._await_head()
+        elif self._head_due is awaited:  # all of it was head, and perhaps of one line that the parser still keeps
             self._head_bytes += len(data)
             if self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response("The head of the request is too large.")
@@ -109,7 +114,8 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope[TRANSPORT_KEY] = self.transport  # type: ignore[literal-required]  # a key of ours
-        self._await_head()
+        self._head_over()
+        self._in_head = True
 
     def on_headers_complete(self) -> None:
         self._head_over()
@@ -147,13 +153,12 @@ class Protocol(HttpToolsProtocol):
         return True
 
     def _await_head(self) -> None:
-        self._head_over()
         self._head_due = self.loop.call_later(_HEAD_WITHIN_S, self.transport.close)
 
     def _head_over(self) -> None:
         if self._head_due is not None:
             self._head_due.cancel()
-        self._head_due, self._head_bytes = None, 0
+        self._head_due, self._head_bytes, self._in_head = None, 0, False
 
 
 class Server(uvicorn.Server):

@@ -1,5 +1,7 @@
 """What is refused as soon as the head of a request is read: whoever comes too often, and what the process cannot keep up with."""
 
+from functools import cache
+
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -8,9 +10,12 @@ from nexusrag.identity.credentials.facade import peek
 from nexusrag.infra.ids import chosen_id
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel.errors import ApiError
-from nexusrag.operations.sla.overload import Overload, shed
+from nexusrag.kernel.ids import new_id
+from nexusrag.operations.sla.overload import REFUSED, Overload, shed
 from nexusrag.web.envelope import ENVELOPED, error_response, errors_below
 from nexusrag.web.server import Headers, Refuse
+
+_SOMEBODY = new_id("req").encode()
 
 
 def at_the_door(app: FastAPI) -> Refuse:
@@ -32,7 +37,18 @@ def at_the_door(app: FastAPI) -> Refuse:
 
 
 def _answer(error: ApiError, headers: Headers) -> bytes:
-    request_id = chosen_id(next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), ""))
+    given = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")
+    if error is REFUSED and not given:  # by the thousand, all alike but for their ids, which are equally long
+        return _shed().replace(_SOMEBODY, new_id("req").encode())
+    return _rendered(error, chosen_id(given))
+
+
+@cache
+def _shed() -> bytes:
+    return _rendered(REFUSED, _SOMEBODY.decode())
+
+
+def _rendered(error: ApiError, request_id: str) -> bytes:
     answer = error_response(error, request_id)
     lines = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
     return b"%b%b\r\n%b" % (STATUS_LINE[error.status], lines, bytes(answer.body))

@@ -2,10 +2,11 @@
 
 Overload is a standing delay, of the process's own loop or of the wait for a connection to the database: the least one over a tenth of a
 second, since one long step is none, for a whole second, since a burst is none, and for less where the delay is many times what it may be.
-From then on the number of requests in flight follows the delay: fewer in proportion while it stands, a few more while it does not. Who
-has how many of the places: a ninth part of the upper half more for each step of plan (free, pro, enterprise) and, within a plan, of class
-(read, mutation, run). So the free plan's reads go first and the enterprise plan's runs last. While several tenants ask, none of them holds
-more than an equal part of the places, however often it asks.
+From then on the number of requests in flight follows the delay: fewer in proportion while it stands, a few more while it does not. The
+larger the part that is refused, the smaller the delay that is allowed: each request costs more the more others are under way, and there
+are always enough of them. Who has how many of the places: a ninth part of the upper half more for each step of plan (free, pro,
+enterprise) and, within a plan, of class (read, mutation, run). So the free plan's reads go first and the enterprise plan's runs last.
+While several tenants ask, none of them holds more than an equal part of the places, however often it asks.
 """
 
 import asyncio
@@ -35,13 +36,14 @@ _TICK_S, _LOOK_S = 0.02, 0.1
 _ASKS_S = 3.0
 _PATIENCE_S = 1.0
 _MUCH_FEWER, _FEWER, _MORE = 0.25, 0.9, 0.05
+_LEAST_ALLOWED = 0.1  # of the delay that counts as overload, where nearly all is refused
 _PLANS = {plan: rank for rank, plan in enumerate(PlanId)}
 _CLASSES = {RouteClass.READ: 0, RouteClass.MUTATION: 1, RouteClass.RUN: 2}
 _SHED = {route_class: SHED.labels("overload", route_class.value) for route_class in RouteClass}
 # What machines ask to see whether we live, with a credential or without: refused, it would end the process that has too much to do.
 _PROBES = frozenset({"/v1/health", "/v1/metrics", "/health"})
 _STEPS = len(_PLANS) * len(_CLASSES)
-_REFUSED = ApiError(
+REFUSED = ApiError(
     ErrorCode.SLA_SHED_LOAD,
     "More is asked than can be answered at present; try again shortly.",
     {"reason": "overload"},
@@ -59,6 +61,8 @@ class Overload:
         self._peak = 0
         self._late_s = 0.0
         self._task: asyncio.Task[None] | None = None
+        self._taken = self._refused = 0  # since the last look
+        self._refused_part = 0.0
         self._held: Counter[str] = Counter()
         self._asking: dict[str, float] = {}
         self.limit = float(_MOST)
@@ -92,6 +96,7 @@ class Overload:
     def enter(self, tenant_id: str = "") -> None:
         """`tenant_id`: whose request it is, where that matters."""
         self.in_flight += 1
+        self._taken += 1
         self._held[tenant_id] += 1
         self._peak = max(self._peak, self.in_flight)
 
@@ -101,6 +106,18 @@ class Overload:
         self._held[tenant_id] -= 1
         if not self._held[tenant_id]:
             del self._held[tenant_id]
+
+    def refuse(self) -> None:
+        """Somebody was."""
+        self._refused += 1
+
+    def _allowed(self) -> float:
+        """The part of the delay that is none yet, by how many were refused of late."""
+        asked = self._taken + self._refused
+        if asked:
+            self._refused_part += 0.5 * (self._refused / asked - self._refused_part)
+        self._taken = self._refused = 0
+        return max(1 - self._refused_part, _LEAST_ALLOWED)
 
     def learn(self, delay: float) -> None:
         """Follow a standing delay that was seen for the last tenth of a second, in parts of the one that counts as overload."""
@@ -126,7 +143,8 @@ class Overload:
                 before = now
             lag_s, wait_s = min(lags), self._database_wait_s()
             self._asking = {tenant_id: until for tenant_id, until in self._asking.items() if until > before}
-            self.learn(1000 * max(lag_s / self._settings.overload_lag_ms, wait_s / self._settings.overload_db_wait_ms))
+            delay = 1000 * max(lag_s / self._settings.overload_lag_ms, wait_s / self._settings.overload_db_wait_ms)
+            self.learn(delay / self._allowed())
             LOOP_LAG.set(lag_s)
             DATABASE_WAIT.set(wait_s)
             IN_FLIGHT.set(self.in_flight)
@@ -181,15 +199,16 @@ def shed(overload: Overload, principal: Principal, method: str, path: str) -> Ap
     route_class = RouteClass.RUN if path.removeprefix("/v1") == "/run" else class_of(method, path)
     if route_class is RouteClass.OPS or overload.admits(principal.tenant_id, rank_of(principal, route_class)):
         return None
+    overload.refuse()
     _SHED[route_class].inc()
-    return _REFUSED
+    return REFUSED
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer in the form of the path."""
     path, request_id = scope["path"], request_id_of(HTTPConnection(scope))
     if path.startswith("/v1/"):
-        answer = errors_below(scope["app"].state.errors, path).answer(_REFUSED, request_id)
+        answer = errors_below(scope["app"].state.errors, path).answer(REFUSED, request_id)
     else:
-        answer = error_response(_REFUSED, request_id, legacy=True, headers=legacy_headers())
+        answer = error_response(REFUSED, request_id, legacy=True, headers=legacy_headers())
     await answer(scope, receive, send)

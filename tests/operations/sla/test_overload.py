@@ -85,6 +85,27 @@ def test_near_its_bound_the_limit_hardly_moves() -> None:
     assert 89 < held.limit < 91
 
 
+def test_the_more_is_refused_the_less_waits_within() -> None:
+    held = overload()
+    assert held._allowed() == 1
+    for _ in range(20):  # four of five are refused
+        for _ in range(10):
+            held.enter()
+        for _ in range(40):
+            held.refuse()
+        allowed = held._allowed()
+    assert 0.19 < allowed < 0.21
+    for _ in range(20):
+        held.refuse()
+        allowed = held._allowed()
+    assert allowed == 0.1
+    assert held._allowed() == 0.1  # nobody asks, and nothing is known
+    for _ in range(20):
+        held.enter()
+        allowed = held._allowed()
+    assert allowed > 0.99
+
+
 def test_a_tenant_that_floods_leaves_the_others_their_part() -> None:
     held, runs = overload(), 8
     held.limit = 12
