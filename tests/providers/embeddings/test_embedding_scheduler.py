@@ -65,21 +65,21 @@ def run(model: StandInModel, scheduler: Scheduler, asked: list[Asked]) -> list[l
 
 
 def test_urgent_texts_go_before_bulk_that_came_first(model: StandInModel, held: Scheduler) -> None:
-    bulk, question = Asked([words(256, "b")] * 6), Asked([words(5, "qq")], urgent=True)
+    bulk, question = Asked([words(128, "b")] * 6), Asked([words(5, "qq")], urgent=True)
     batches = run(model, held, [bulk, question])
     assert batches[0] == [[2] * 5]
     assert len(batches) == 4
 
 
 def test_bulk_jobs_take_turns(model: StandInModel, held: Scheduler) -> None:
-    batches = run(model, held, [Asked([words(256, letter)] * 4) for letter in ("a", "bb")])
+    batches = run(model, held, [Asked([words(128, letter)] * 4) for letter in ("a", "bb")])
     assert [batch[0][0] for batch in batches] == [1, 2, 1, 2]
 
 
 def test_bulk_goes_on_under_a_flood_of_questions(model: StandInModel, held: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduling, "_LONGEST_STARVING_S", -1.0)
-    questions = [Asked([words(256, "qq")] * 2, urgent=True) for _ in range(3)]
-    batches = run(model, held, [Asked([words(256, "b")] * 2), *questions])
+    questions = [Asked([words(128, "qq")] * 2, urgent=True) for _ in range(3)]
+    batches = run(model, held, [Asked([words(128, "b")] * 2), *questions])
     assert [batch[0][0] for batch in batches] == [1, 2, 2, 2]
 
 
@@ -102,6 +102,22 @@ def test_a_batch_is_bounded_in_tokens_and_in_filling(model: StandInModel, held: 
 
 def test_short_questions_share_a_batch(model: StandInModel, held: Scheduler) -> None:
     assert len(run(model, held, [Asked([words(8, "q")], urgent=True) for _ in range(20)])) == 1
+
+
+def test_each_thread_has_a_batch_of_its_own_and_all_of_them_stop(model: StandInModel) -> None:
+    made = Scheduler(model, lambda: None, 3)
+    made.start()
+    model.gate.clear()
+    asked = [Asked([words(256, letter), words(2, letter)]) for letter in ("a", "bb", "ccc", "dddd")]
+    for one in asked:
+        made.submit(one.job)
+    for _ in range(3):  # all of them are at the gate
+        assert model.at_the_gate.acquire(timeout=30)
+    assert not model.at_the_gate.acquire(timeout=0.05)
+    model.gate.set()
+    assert [one.vectors()[:, :2].tolist() for one in asked] == [[[256, length], [2, length]] for length in (1, 2, 3, 4)]
+    made.stop()
+    assert not any(thread.is_alive() for thread in made._threads)
 
 
 def test_memory_is_given_back_once_nothing_is_asked(model: StandInModel, held: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def model() -> StandInModel:
 
 @pytest.fixture
 async def server(path: Path, model: StandInModel) -> Server:
-    return Server(model, path)
+    return Server(model, path, 1)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ GOLDEN = [
 
 @pytest.fixture(scope="module")
 def model() -> MiniLM:
-    return MiniLM(1)
+    return MiniLM()
 
 
 def one(model: MiniLM, text: str) -> Floats:

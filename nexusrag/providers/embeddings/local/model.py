@@ -1,4 +1,8 @@
-"""all-MiniLM-L6-v2: texts to tokens, and batches of tokens to vectors. Blocks; one thread at a time."""
+"""all-MiniLM-L6-v2: texts to tokens, and batches of tokens to vectors. Blocks.
+
+A batch is computed by the thread that asks, and by no other: threads that share one wait for each other in each of its hundred steps,
+and whenever one of them is kept from its processor, all of them wait. Several batches at once, each by one thread, are faster.
+"""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +20,13 @@ _ERRORS_ONLY = 3
 
 
 class MiniLM:
-    """The model in this process: about 110 MB with the interpreter, 170 while it computes; `release` gives the difference back."""
+    """The model in this process: about 110 MB with the interpreter, 170 while it computes; `release` gives the difference back.
 
-    def __init__(self, threads: int) -> None:
-        """Load with `threads` threads for one batch. Raises ModelMissing."""
+    `embed` may be called by several threads at once.
+    """
+
+    def __init__(self) -> None:
+        """Load. Raises ModelMissing."""
         directory = model_directory()
         with ThreadPoolExecutor(1) as beside:
             verified = beside.submit(verify, directory)
@@ -29,7 +36,7 @@ class MiniLM:
             verified.result()
         self._tokenizer.enable_truncation(TOKENS)
         self._tokenizer.no_padding()
-        self._session = _open_session(self._file, threads)
+        self._session = _open_session(self._file)
         self.release()
 
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
@@ -53,13 +60,11 @@ class MiniLM:
         memory.give_back()
 
 
-def _open_session(file: Safetensors, threads: int) -> onnxruntime.InferenceSession:
+def _open_session(file: Safetensors) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
-    # A waiting thread would spin on a processor that PostgreSQL could use.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # The arena never gives back what the largest batch needed; without it the rate is the same.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False

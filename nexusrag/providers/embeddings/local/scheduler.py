@@ -1,6 +1,7 @@
 """Decides which texts the model computes next: waiting users first, then bulk work in turns, in batches that are soon over.
 
-Everything here but `submit`, `stop` and `Job.cancelled` belongs to the one thread that computes, so nothing needs a lock.
+Each thread computes batches of its own, and decides by itself what comes next when it is its turn. What waits belongs to the thread
+whose turn it is, vectors to the one that hands its own out; `submit`, `stop` and `Job.cancelled` are for everybody.
 """
 
 import threading
@@ -15,8 +16,8 @@ import numpy as np
 
 from nexusrag.providers.embeddings.local.weights import HIDDEN, Floats
 
-# A batch of this size takes 50-100 ms on two cores, which is what a question waits behind it; larger ones are no faster.
-MOST_TOKENS = 512
+# A batch of this size takes 35-50 ms, and a question waits for the first one that is over; larger ones are no faster.
+MOST_TOKENS = 256
 # Short texts beside long ones are filled up to their length, and the filling is computed too.
 _MOST_FILLING = 1.5
 _FILLING_FREE = 64
@@ -25,7 +26,7 @@ _IDLE_S = 3.0
 
 
 class Model(Protocol):
-    """What computes: `MiniLM`, or a stand-in for it."""
+    """What computes: `MiniLM`, or a stand-in for it. `embed` is called by several threads at once."""
 
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]: ...
 
@@ -95,44 +96,61 @@ class Batch:
         self._longest = max(self._longest, len(tokens))
         self._total += len(tokens)
 
-    def compute(self, model: Model) -> None:
-        """Compute all texts and hand each its vector. Nothing happens when there are none."""
-        if not self._rows:
-            return
-        for (job, row), vector in zip(self._rows, model.embed(self._tokens), strict=True):
+    def compute(self, model: Model) -> Floats:
+        """The vectors of all texts; `hand_out` is yet to come."""
+        return model.embed(self._tokens)
+
+    def hand_out(self, vectors: Floats) -> None:
+        """Give each text its vector."""
+        for (job, row), vector in zip(self._rows, vectors, strict=True):
             job.receive(row, vector)
 
 
 class Scheduler:
-    """The computing thread. An exception in it is a fault of this program: it ends the thread, and `ended` is called."""
+    """The computing threads. An exception in one is a fault of this program: it ends that thread, and `ended` is called."""
 
-    def __init__(self, model: Model, ended: Callable[[], object]) -> None:
+    def __init__(self, model: Model, ended: Callable[[], object], threads: int = 1) -> None:
         self._model = model
         self._ended = ended
         self._inbox: SimpleQueue[Job | None] = SimpleQueue()
         self._urgent: deque[Job] = deque()
         self._bulk: deque[Job] = deque()
         self._bulk_since = monotonic()
-        self._thread = threading.Thread(target=self._run, name="compute")
+        self._turn, self._handing_out = threading.Lock(), threading.Lock()
+        self._threads = [threading.Thread(target=self._run, name=f"compute {number}") for number in range(threads)]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, job: Job) -> None:
         """Queue `job`. Any thread may call this; it returns at once."""
         self._inbox.put(job)
 
     def stop(self) -> None:
-        """Drop what waits and return when the batch under way is done."""
+        """Drop what waits and return when the batches under way are done."""
         self._inbox.put(None)
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         try:
-            while self._receive():
-                self._fill(self._next_queue()).compute(self._model)
+            while (batch := self._next()) is not None:
+                vectors = batch.compute(self._model)
+                with self._handing_out:
+                    batch.hand_out(vectors)
         finally:
             self._ended()
+
+    def _next(self) -> Batch | None:
+        """The next batch, as soon as there is one; None when told to stop."""
+        with self._turn:
+            while self._receive():
+                batch = self._fill(self._next_queue())
+                if len(batch):
+                    return batch
+            self._inbox.put(None)  # for the others
+            return None
 
     def _receive(self) -> bool:
         """Take in new jobs; with nothing to do, wait for one. False when told to stop."""

@@ -91,10 +91,10 @@ class _Peer:
 class Server:
     """The socket, its connections, and the reasons to end."""
 
-    def __init__(self, model: Model, path: Path) -> None:
+    def __init__(self, model: Model, path: Path, threads: int) -> None:
         self._path = path
         self._ended = asyncio.Event()
-        self._scheduler = Scheduler(model, partial(asyncio.get_running_loop().call_soon_threadsafe, self.end))
+        self._scheduler = Scheduler(model, partial(asyncio.get_running_loop().call_soon_threadsafe, self.end), threads)
         self._connections = 0
         self._unused_since = monotonic()
 
@@ -145,8 +145,8 @@ class Server:
         return found.st_dev, found.st_ino
 
 
-async def _serve(model: Model, path: Path) -> None:
-    server = Server(model, path)
+async def _serve(model: Model, path: Path, threads: int) -> None:
+    server = Server(model, path, threads)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.end)
     await server.run()
@@ -171,11 +171,11 @@ def main(arguments: list[str]) -> int:
     from nexusrag.providers.embeddings.local.model import MiniLM  # noqa: PLC0415
 
     try:
-        model = MiniLM(given.threads)
+        model = MiniLM()
     except ModelMissing as error:
         log.error("%s", error)
         return EXIT_MODEL_MISSING
-    asyncio.run(_serve(model, given.socket))
+    asyncio.run(_serve(model, given.socket, given.threads))
     return 0
 
 
