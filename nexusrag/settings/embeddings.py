@@ -18,7 +18,7 @@ class EmbeddingSettings(Group):
     embedding_dimensions: int = Field(0, ge=0, le=4000, validate_default=True, description="length of its vectors, for the openai provider")
     embedding_base_url: str = Field("https://api.openai.com/v1", description="any OpenAI-compatible endpoint")
     embedding_api_key: SecretStr = Field(SecretStr(""), description="its key")
-    embedding_threads: int = Field(2, ge=1, le=64, description="batches that the local model computes at once, each on a processor of its own")
+    embedding_threads: int = Field(2, ge=1, le=64, description="batches that the local model computes at once, each on one processor")
 
     @field_validator("embedding_model", "embedding_dimensions")
     @classmethod
