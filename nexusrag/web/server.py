@@ -19,6 +19,8 @@ _HEAD_BYTES = 64 * 1024
 _HEAD_LINES = 100
 _HEAD_WITHIN_S = 10.0
 _PIECE_BYTES = 64 * 1024
+# A connection is closed once all was sent, and cut off when for so long nothing of it could be.
+_STALL_S = 15.0
 
 
 Headers = list[tuple[bytes, bytes]]
@@ -54,6 +56,18 @@ class _Gathered(asyncio.Transport):
     def close(self) -> None:
         self._send()
         self._transport.close()
+        self._cut_when_stalled(self._transport.get_write_buffer_size())
+
+    def _cut_when_stalled(self, unsent: int) -> None:
+        if unsent:
+            self._loop.call_later(_STALL_S, self._look_again, unsent)
+
+    def _look_again(self, before: int) -> None:
+        unsent = self._transport.get_write_buffer_size()
+        if unsent < before:
+            self._cut_when_stalled(unsent)
+        else:
+            self._transport.abort()
 
     def abort(self) -> None:
         self._held, self._size = [], 0

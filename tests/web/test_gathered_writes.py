@@ -3,7 +3,11 @@
 import asyncio
 from typing import cast
 
+import pytest
+
+from nexusrag.web import server
 from nexusrag.web.server import _Gathered
+from tests.support.processes import until
 
 
 class Wire:
@@ -11,6 +15,10 @@ class Wire:
 
     def __init__(self) -> None:
         self.told: list[bytes] = []
+        self.unsent = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def write(self, data: bytes) -> None:
         self.told.append(data)
@@ -62,3 +70,25 @@ async def test_whoever_is_cut_off_is_sent_nothing_more() -> None:
     transport.abort()
     await asyncio.sleep(0)
     assert wire.told == [b"aborted"]
+
+
+async def test_a_closed_connection_whose_reader_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_STALL_S", 0.05)
+    transport, wire = gathered()
+    wire.unsent = 3
+    transport.close()
+
+    async def cut() -> bool:
+        wire.unsent = max(wire.unsent - 1, 1)  # it is read twice more, and then no more
+        return b"aborted" in wire.told
+
+    await until(cut, 5, 0.05)
+    assert wire.told == [b"closed", b"aborted"]
+
+
+async def test_a_connection_that_has_sent_all_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_STALL_S", 0.01)
+    transport, wire = gathered()
+    transport.close()
+    await asyncio.sleep(0.05)
+    assert wire.told == [b"closed"]

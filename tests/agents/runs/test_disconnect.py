@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from time import monotonic
 
+import psutil
 import pytest
 
 from nexusrag.agents.runs.registry import READERS_MAX, RunRegistry
@@ -191,15 +192,21 @@ async def test_a_run_has_so_many_readers_and_no_more(scripted: Installation, whe
 
 async def send(base_url: str, person: Person, corpus: str, question: str) -> socket.socket:
     """Ask over a bare socket with small buffers, and never read."""
-    host, _, port = base_url.removeprefix("http://").partition(":")
     body = f'{{"session_id": "{new_id("s")}", "corpus_id": "{corpus}", "message": "{question}"}}'
+    headers = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return await sent(base_url, person, "POST /v1/run", headers, body)
+
+
+async def sent(base_url: str, person: Person, route: str, headers: str = "", body: str = "") -> socket.socket:
+    """A connection with small buffers over which this was asked."""
+    host, _, port = base_url.removeprefix("http://").partition(":")
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.setblocking(False)
     loop = asyncio.get_running_loop()
     await loop.sock_connect(connection, (host, int(port)))
-    head = f"POST /v1/run HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {person.key}\r\nContent-Type: application/json\r\n"
-    await loop.sock_sendall(connection, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+    head = f"{route} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {person.key}\r\n{headers}"
+    await loop.sock_sendall(connection, f"{head}\r\n{body}".encode())
     return connection
 
 
@@ -268,6 +275,37 @@ async def test_a_run_whose_reader_was_cut_off_gives_its_place_back_after_the_gra
         receipt = await held.ended(person, run_id)
         assert (receipt["state"], receipt["error_code"]) == ("cancelled", "RUN_CANCELLED")
         assert (await person.run(corpus, "Who is the lighthouse keeper?"))[-2].type == "message.final"
+
+
+@pytest.mark.slow
+async def test_a_reader_of_a_finished_run_that_reads_nothing_is_cut_off(servers: Servers) -> None:
+    async with installation(servers, RUN_STALL_TIMEOUT_S="1") as held:
+        person, corpus = await held.asker()
+        events = await person.run(corpus, held.model.play(*["x" * 50_000] * 120, "[1]."))  # more than all buffers between us hold
+        assert events[-1].type == "done"
+        path = f"/v1/runs/{events[0].data['data']['run_id']}/events"
+        server = psutil.Process()
+
+        def connections() -> int:
+            return len([one for one in server.net_connections("tcp") if one.laddr.port == port and one.status == "ESTABLISHED"])
+
+        port = int(held.api.base_url.rpartition(":")[2])
+        before = connections()
+        connection = await sent(held.api.base_url, person, f"GET {path}")
+        try:
+
+            async def there() -> bool:
+                return connections() == before + 1
+
+            async def cut() -> bool:
+                return connections() == before
+
+            await until(there)
+            await until(cut, 10)
+            await hung_up(connection)
+        finally:
+            connection.close()
+        check_grammar(parse_events((await person.get(path)).text))
 
 
 @pytest.mark.slow
