@@ -1,3 +1,28 @@
+-- A line is written with its entry, whose tenant is known: it need not be looked up, and its row locked, once more for each of them.
+alter table ledger_lines drop constraint ledger_lines_tenant_id_fkey;
+
+-- What the planner is to think of a table that nobody has analyzed yet: that all of it is one tenant's. Knowing nothing it takes one
+-- tenant's rows for one row, sees no difference between a table's indexes, and a fresh installation reads all of a tenant's rows to
+-- find one. PostgreSQL 18 can be told.
+do $$
+declare
+    scoped record;
+begin
+    if current_setting('server_version_num')::integer < 180000 then
+        return;
+    end if;
+    for scoped in
+        select c.oid::regclass::text as name, n.nspname, c.relname
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace
+            join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped
+        where c.relkind = 'r' and n.nspname = 'public' and c.reltuples < 0
+    loop
+        execute format(
+            'select pg_restore_attribute_stats(''schemaname'', %L, ''relname'', %L, ''attname'', ''tenant_id'', ''inherited'', false, '
+            '''null_frac'', 0::real, ''avg_width'', 32, ''n_distinct'', 1::real)', scoped.nspname, scoped.relname);
+    end loop;
+end $$;
+
 -- Indexes that only those use who look for what is due. Without the second condition a lookup by id that asks for the state as well may
 -- walk one of them from end to end, all that is running and all that was lately: it looks the smaller.
 drop index runs_running;
@@ -49,42 +74,17 @@ begin
     returning j.*;
 end $$;
 
--- Renews the leases of one process's runs; returns the ids that it still holds, and whether cancelling was asked for. A run whose row is
--- locked is renewed by whoever has it (the journal), or next time: it makes nobody else's wait, and is nobody else's to take meanwhile.
+-- Renews the leases of one process's runs; returns the ids that it still holds, and whether cancelling was asked for. A run whose row
+-- somebody holds makes no other wait. It is renewed by whoever has it (the journal) or next time, and meanwhile nobody can take it over.
 create or replace function runs_renew(p_ids text[], p_process text, p_lease interval)
 returns table (id text, cancel_requested boolean)
 language sql volatile security definer set search_path = public, pg_temp as $$
     with mine as (
         select r.id, r.cancel_requested from runs r where r.id = any (p_ids) and r.process = p_process and r.state = 'running'
     ), free as (
-        select r.id from runs r where r.id = any (p_ids) and r.process = p_process and r.state = 'running' for update skip locked
+        select r.id from runs r where r.id = any (p_ids) and r.process = p_process and r.state = 'running' for no key update skip locked
     ), renewed as (
         update runs r set leased_until = clock_timestamp() + p_lease from free where r.id = free.id
     )
     select mine.id, mine.cancel_requested from mine
 $$;
-
--- A line is written with its entry, whose tenant is known: it need not be looked up, and its row locked, once more for each of them.
-alter table ledger_lines drop constraint ledger_lines_tenant_id_fkey;
-
--- What the planner is to think of a table that nobody has analyzed yet: that all of it is one tenant's. Knowing nothing it takes one
--- tenant's rows for one row, sees no difference between a table's indexes, and a fresh installation reads all of a tenant's rows to
--- find one. PostgreSQL 18 can be told.
-do $$
-declare
-    scoped record;
-begin
-    if current_setting('server_version_num')::integer < 180000 then
-        return;
-    end if;
-    for scoped in
-        select c.oid::regclass::text as name, n.nspname, c.relname
-        from pg_class c join pg_namespace n on n.oid = c.relnamespace
-            join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped
-        where c.relkind = 'r' and n.nspname = 'public' and c.reltuples < 0
-    loop
-        execute format(
-            'select pg_restore_attribute_stats(''schemaname'', %L, ''relname'', %L, ''attname'', ''tenant_id'', ''inherited'', false, '
-            '''null_frac'', 0::real, ''avg_width'', 32, ''n_distinct'', 1::real)', scoped.nspname, scoped.relname);
-    end loop;
-end $$;

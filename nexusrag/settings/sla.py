@@ -27,7 +27,9 @@ class SlaSettings(Group):
     slo_p95_run_ms: int = Field(3000, ge=1, description="95th percentile of whole runs, in milliseconds")
     slo_p95_api_ms: int = Field(800, ge=1, description="95th percentile of all other requests, in milliseconds")
     overload_protection_enabled: bool = Field(True, description="refuse requests early while this process cannot keep up")
-    overload_lag_ms: float = Field(5, ge=1, le=10_000, description="standing delay of the process's own loop that counts as overload")
+    overload_lag_ms: float = Field(
+        5, ge=1, le=10_000, description="standing delay of the process's own loop that counts as overload; less while it refuses"
+    )
     overload_db_wait_ms: float = Field(50, ge=1, le=10_000, description="standing wait for a database connection that counts as overload")
     overload_least_in_flight: int = Field(8, ge=1, le=100_000, description="requests at once that are never too many")
 

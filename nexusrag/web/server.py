@@ -116,9 +116,11 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         awaited = self._head_due
         super().data_received(data)
-        if not self._in_head or self.transport.is_closing():
+        if self.transport.is_closing():
             return
-        if self._head_due is None:  # it mostly comes as a whole, so that nothing is awaited
+        if not self._in_head:
+            self._await_next()
+        elif self._head_due is None:  # it mostly comes as a whole, so that nothing is awaited
             self._await_head()
         elif self._head_due is awaited:  # all of it was head, and perhaps of one line that the parser still keeps
             self._head_bytes += len(data)
@@ -140,11 +142,6 @@ class Protocol(HttpToolsProtocol):
         if not self._is_refused():
             super().on_headers_complete()
 
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        if isinstance(self.cycle, _Refused) and self.timeout_keep_alive_task is None:  # its body came late, and ended the wait for more
-            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
-
     def _is_refused(self) -> bool:
         """Whether it was answered here. What is out of the ordinary goes the ordinary way."""
         refuse: Refuse = self.config.app.state.refuse  # type: ignore[union-attr]  # the application itself, see Server
@@ -165,6 +162,12 @@ class Protocol(HttpToolsProtocol):
         self.transport.write(b"%b\r\n%b%b" % (status, usual, rest))
         self.on_response_complete()
         return True
+
+    def _await_next(self) -> None:
+        """Whatever comes ends the wait for another request, also where it is no request: an empty line, the late body of a refused one."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.response_complete and self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _await_head(self) -> None:
         self._head_due = self.loop.call_later(_HEAD_WITHIN_S, self.transport.close)

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from time import monotonic
+from typing import Any
 
 import asyncpg
 import structlog
@@ -40,14 +41,28 @@ class RunRegistry:
         self._heartbeat_s = settings.runs.run_sse_heartbeat_s
         self._live: dict[str, LiveRun] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._loops: list[asyncio.Task[None]] = []
+        self._loops: set[asyncio.Task[None]] = set()
         self._followers: Counter[tuple[str, str, str]] = Counter()
         self._finish_by: float | None = None
         resources.get(Bulkheads)["run"].make_room = self._make_room
         resources.get(Changes).on(CANCEL, self.cancel_asked, dropped=lambda: None)
 
     def start(self) -> None:
-        self._loops = [asyncio.create_task(loop) for loop in (self._renew(), self._beat(), self._roll())]
+        for loop in (self._renew, self._beat, self._roll):
+            self._keep(loop)
+
+    def _keep(self, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Nothing ends a loop but `close`: the leases of all runs hang on one of them."""
+        task = asyncio.create_task(loop(), name=loop.__name__)
+        self._loops.add(task)
+
+        def again(ended: asyncio.Task[None]) -> None:
+            self._loops.discard(ended)
+            if not ended.cancelled():
+                log.error("runs.loop_failed", loop=loop.__name__, exc_info=ended.exception())
+                self._keep(loop)
+
+        task.add_done_callback(again)
 
     async def drain(self) -> None:
         """The process stops: runs have a few seconds to finish, then end with RUN_INTERRUPTED, and new ones at once."""
@@ -60,9 +75,10 @@ class RunRegistry:
 
     async def close(self) -> None:
         await self.drain()
-        for loop in self._loops:
+        loops = list(self._loops)
+        for loop in loops:
             loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await asyncio.gather(*loops, return_exceptions=True)
 
     def get(self, run_id: str) -> LiveRun | None:
         return self._live.get(run_id)

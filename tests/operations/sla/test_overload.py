@@ -85,25 +85,57 @@ def test_near_its_bound_the_limit_hardly_moves() -> None:
     assert 89 < held.limit < 91
 
 
-def test_the_more_is_refused_the_less_waits_within() -> None:
-    held = overload()
-    assert held._allowed() == 1
-    for _ in range(20):  # four of five are refused
+BUSY, IDLE = 0.9, 0.3
+
+
+def refusing(held: Overload, looks: int, tenant_id: str = "t") -> float:
+    """What is allowed after so many looks in each of which four of five were refused."""
+    held.limit = 10
+    for _ in range(looks):
         for _ in range(10):
             held.enter()
-        for _ in range(40):
-            held.refuse()
-        allowed = held._allowed()
-    assert 0.19 < allowed < 0.21
+        assert not any(held.admits(tenant_id, 8) for _ in range(40))
+        for _ in range(10):
+            held.leave()
+        allowed = held.allowed(BUSY)
+    return allowed
+
+
+def test_the_more_is_refused_the_less_waits_within() -> None:
+    held = overload()
+    assert held.allowed(BUSY) == 1
+    assert 0.19 < refusing(held, 20) < 0.21
+    held.in_flight = 10
     for _ in range(20):
-        held.refuse()
-        allowed = held._allowed()
+        held.admits("t", 8)
+        allowed = held.allowed(BUSY)
     assert allowed == 0.1
-    assert held._allowed() == 0.1  # nobody asks, and nothing is known
+
+
+def test_a_process_that_is_not_busy_is_late_for_other_reasons() -> None:
+    held = overload()
+    refusing(held, 20)
+    assert held.allowed(IDLE) == 1
+
+
+def test_once_nobody_asks_what_was_refused_is_forgotten() -> None:
+    held = overload()
+    refusing(held, 20)
     for _ in range(20):
-        held.enter()
-        allowed = held._allowed()
+        allowed = held.allowed(BUSY)
     assert allowed > 0.99
+
+
+def test_what_a_tenant_asks_beyond_its_part_is_not_what_the_process_cannot_do() -> None:
+    held = overload()
+    held.limit = 10
+    held.admits("quiet", 8)
+    for _ in range(5):
+        held.enter("flooding")
+    for _ in range(20):
+        assert not any(held.admits("flooding", 8) for _ in range(40))
+        allowed = held.allowed(BUSY)
+    assert allowed == 1
 
 
 def test_a_tenant_that_floods_leaves_the_others_their_part() -> None:

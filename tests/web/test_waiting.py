@@ -1,0 +1,67 @@
+"""How long a connection may wait for what is to come: whoever sends nothing, or half of something, is hung up on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from nexusrag.web import server
+from nexusrag.web.server import Protocol
+from tests.support.installation import Servers, serving
+
+ASKED = b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture
+async def hasty(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """An API that waits for a fifth of a second."""
+    made = Protocol.connection_made
+
+    def connection_made(self: Protocol, transport: asyncio.Transport) -> None:
+        self.timeout_keep_alive = 0.2  # type: ignore[assignment]  # uvicorn counts in whole seconds
+        made(self, transport)
+
+    monkeypatch.setattr(server, "_HEAD_WITHIN_S", 0.2)
+    monkeypatch.setattr(Protocol, "connection_made", connection_made)
+    async with serving(servers.settings) as (_, url):
+        yield url
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([], id="nothing"),
+        pytest.param([b"\r\n"], id="an empty line"),
+        pytest.param([b"GET /v1/health HT"], id="half a head"),
+        pytest.param([ASKED], id="nothing more"),
+        pytest.param([ASKED, b"\r\n"], id="an empty line after a request"),
+        pytest.param([ASKED, b"GET /v1/he"], id="half a head after a request"),
+        pytest.param([ASKED + b"GET /v1/he"], id="half a head together with a request"),
+    ],
+)
+async def test_whoever_does_not_go_on_is_hung_up_on(hasty: str, pieces: list[bytes]) -> None:
+    reader, writer = await asyncio.open_connection(urlsplit(hasty).hostname, urlsplit(hasty).port)
+    try:
+        answers = b""
+        for piece in pieces:
+            writer.write(piece)
+            if piece.startswith(ASKED):
+                answers += await reader.readuntil(b'"}}')
+        async with asyncio.timeout(10):
+            answers += await reader.read()
+        assert answers.count(b"HTTP/1.1 200") == sum(piece.startswith(ASKED) for piece in pieces)
+    finally:
+        writer.close()
+
+
+async def test_a_head_may_come_in_pieces(hasty: str) -> None:
+    reader, writer = await asyncio.open_connection(urlsplit(hasty).hostname, urlsplit(hasty).port)
+    try:
+        for piece in (ASKED[:9], ASKED[9:20], ASKED[20:]):
+            writer.write(piece)
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    finally:
+        writer.close()
