@@ -2,16 +2,12 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 
 from nexusrag.infra.migrate import head, migrate
 from nexusrag.infra.urls import connect_arguments
-from nexusrag.kernel.ids import new_id
-from tests.support.installation import Servers
 from tests.support.processes import until
 
 pytestmark = pytest.mark.slow
@@ -23,17 +19,6 @@ end $$;
 create event trigger half_way on ddl_command_end when tag in ('CREATE TABLE') execute function half_way();
 """
 WAITING = "select count(*) > 0 from pg_locks where locktype = 'advisory' and objid = 7 and not granted"
-
-
-@pytest.fixture
-async def empty(servers: Servers) -> AsyncIterator[str]:
-    """The URL of a new database."""
-    admin, name = await servers.admin(), new_id("migrated")
-    await admin.execute(f"create database {name}")
-    parts = urlsplit(servers.settings.stores.database_migration_url.get_secret_value())
-    yield urlunsplit(parts._replace(path=f"/{name}"))
-    await admin.execute(f"drop database {name} with (force)")
-    await admin.close()
 
 
 async def test_several_at_once_and_again_reach_the_same_revision(empty: str) -> None:

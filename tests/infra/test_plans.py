@@ -1,27 +1,38 @@
 """That a row is looked up by its key, also in a database that was made a minute ago and whose tables nobody has analyzed."""
 
 import re
+from collections.abc import AsyncIterator
 
 import pytest
 
 from nexusrag.infra.database import Database
+from nexusrag.infra.migrate import migrate
 from tests.support.installation import Servers
 
 # Lookups by key that ask for more, where an index of what is due answers that part.
 _FENCED = ("runs", "jobs")
+pytestmark = pytest.mark.slow
 
 
-async def keys_of_tables(servers: Servers) -> dict[str, str]:
+@pytest.fixture
+async def fresh(servers: Servers, empty: str) -> AsyncIterator[Database]:
+    """A migrated database that nobody has used."""
+    await migrate(empty)
+    database = Database(servers.with_env(DATABASE_URL=empty).stores, pool_size=1)
+    yield database
+    await database.close()
+
+
+async def keys_of_tables(database: Database) -> dict[str, str]:
     """The column that is the key of a row, in each table whose rows belong to tenants and have a key of one column beside that."""
-    admin = await servers.admin()
-    rows = await admin.fetch(
-        "select c.relname, min(k.attname) as key from pg_class c join pg_index i on i.indrelid = c.oid and i.indisprimary "
-        "join pg_attribute k on k.attrelid = c.oid and k.attnum = any (i.indkey) "
-        "where c.relkind = 'r' and not c.relispartition and c.relnamespace = 'public'::regnamespace "
-        "and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id') "
-        "and k.attname <> 'tenant_id' group by c.relname having count(*) = 1"
-    )
-    await admin.close()
+    async with database.work(None) as work:
+        rows = await work.raw.fetch(
+            "select c.relname, min(k.attname) as key from pg_class c join pg_index i on i.indrelid = c.oid and i.indisprimary "
+            "join pg_attribute k on k.attrelid = c.oid and k.attnum = any (i.indkey) "
+            "where c.relkind = 'r' and not c.relispartition and c.relnamespace = 'public'::regnamespace "
+            "and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id') "
+            "and k.attname <> 'tenant_id' group by c.relname having count(*) = 1"
+        )
     return {row["relname"]: row["key"] for row in rows}
 
 
@@ -35,34 +46,25 @@ async def indexes_of(database: Database, statement: str) -> list[str]:
     return re.findall(r"using (\w+) on", "\n".join(row[0] for row in plan))
 
 
-async def test_a_row_is_looked_up_by_its_key(servers: Servers) -> None:
-    keys = await keys_of_tables(servers)
+async def test_a_row_is_looked_up_by_its_key(fresh: Database) -> None:
+    async with fresh.work(None) as work:
+        if await work.raw.fetchval("select current_setting('server_version_num')::integer") < 180_000:
+            pytest.skip("the planner of PostgreSQL before 18 cannot be told what it does not know")
+        unique = {row[0] for row in await work.raw.fetch("select indexrelid::regclass::text from pg_index where indisunique")}
+    keys = await keys_of_tables(fresh)
     assert {"ledger", "runs", "documents", "jobs"} <= keys.keys()
-    database = Database(servers.settings.stores, pool_size=1)
     wrong: dict[str, list[str]] = {}
-    try:
-        async with database.work(None) as work:
-            if await work.raw.fetchval("select current_setting('server_version_num')::integer") < 180_000:
-                pytest.skip("the planner of PostgreSQL before 18 cannot be told what it does not know")
-            unique = {row[0] for row in await work.raw.fetch("select indexrelid::regclass::text from pg_index where indisunique")}
-        for table, column in keys.items():
-            for more in ("", " and state = 'running'") if table in _FENCED else ("",):
-                used = await indexes_of(database, f"select * from {table} where tenant_id = $1 and {column} = $2{more}")
-                if not used or not set(used) <= unique:
-                    wrong[table + more] = used
-    finally:
-        await database.close()
+    for table, column in keys.items():
+        for more in ("", " and state = 'running'") if table in _FENCED else ("",):
+            used = await indexes_of(fresh, f"select * from {table} where tenant_id = $1 and {column} = $2{more}")
+            if not used or not set(used) <= unique:
+                wrong[table + more] = used
     assert wrong == {}
 
 
-async def test_what_is_due_is_found_by_its_index(servers: Servers) -> None:
-    database = Database(servers.settings.stores, pool_size=1)
-    due = "where state = 'running' and leased_until < clock_timestamp()"
-    try:
-        async with database.work(None) as work:
-            await work.raw.execute("set local enable_seqscan = off")
-            for table in _FENCED:
-                plan = await work.raw.fetch(f"explain select id from {table} {due}")
-                assert f"{table}_running" in "\n".join(row[0] for row in plan)
-    finally:
-        await database.close()
+async def test_what_is_due_is_found_by_its_index(fresh: Database) -> None:
+    async with fresh.work(None) as work:
+        await work.raw.execute("set local enable_seqscan = off")
+        for table in _FENCED:
+            plan = await work.raw.fetch(f"explain select id from {table} where state = 'running' and leased_until < clock_timestamp()")
+            assert f"{table}_running" in "\n".join(row[0] for row in plan)
