@@ -84,7 +84,7 @@ def expiry_is_ignored(patch: Patch) -> None:
 
 def an_owner_has_nothing(patch: Patch) -> None:
     real = _clauses_of(permissions._in_force)
-    patch.setattr(permissions, "_in_force", lambda table, needed, of: and_(table.permission == needed.value, *real(table, needed, of)[1:]))
+    patch.setattr(permissions, "_in_force", lambda table, needed: and_(table.permission == needed.value, *real(table, needed)[1:]))
 
 
 def groups_are_those_of_long_ago(patch: Patch) -> None:
@@ -97,8 +97,8 @@ def groups_are_those_of_long_ago(patch: Patch) -> None:
         made = real_values(principal)
         return {**made, "caller_roles": [*made["caller_roles"], *groups]}
 
-    def in_force(table: Any, permission: Any, tenant_column: Any) -> Any:
-        right, whom, valid = real_parts(table, permission, tenant_column)
+    def in_force(table: Any, permission: Any) -> Any:
+        right, whom, valid = real_parts(table, permission)
         roles: Any = bindparam("caller_roles", type_=ARRAY(Text))
         group = and_(table.principal_type == "group", (literal("group:") + table.principal_id) == any_(roles))
         return and_(right, or_(and_(table.principal_type != "group", whom), group), valid)

@@ -126,11 +126,14 @@ def test_memory_is_given_back_once_nothing_is_asked(model: StandInModel, held: S
     assert model.released.wait(30)
 
 
-def test_the_owner_learns_when_the_thread_ends_by_a_fault(model: StandInModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_owner_learns_when_a_thread_ends_by_a_fault_and_can_stop_the_others(
+    model: StandInModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     ended = threading.Event()
-    made = Scheduler(model, ended.set)
+    made = Scheduler(model, ended.set, 2)
     made.start()
     made.submit(Job(["no callback"], False, None))  # type: ignore[arg-type]
     assert ended.wait(30)
     made.stop()
+    assert not any(thread.is_alive() for thread in made._threads)
