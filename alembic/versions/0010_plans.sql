@@ -1,6 +1,3 @@
--- A line is written with its entry, whose tenant is known: it need not be looked up, and its row locked, once more for each of them.
-alter table ledger_lines drop constraint ledger_lines_tenant_id_fkey;
-
 -- What the planner is to think of a table that nobody has analyzed yet: that all of it is one tenant's. Knowing nothing it takes one
 -- tenant's rows for one row, sees no difference between a table's indexes, and a fresh installation reads all of a tenant's rows to
 -- find one. PostgreSQL 18 can be told.
@@ -88,3 +85,6 @@ language sql volatile security definer set search_path = public, pg_temp as $$
     )
     select mine.id, mine.cancel_requested from mine
 $$;
+
+-- A line is written with its entry, whose tenant is known: it need not be looked up, and its row locked, once more for each of them.
+alter table ledger_lines drop constraint ledger_lines_tenant_id_fkey;

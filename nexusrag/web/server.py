@@ -130,6 +130,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope[TRANSPORT_KEY] = self.transport  # type: ignore[literal-required]  # a key of ours
+        self._unset_keepalive_if_required()  # a refusal in the same piece may have begun that wait
         self._head_over()
         self._in_head = True
 
@@ -170,7 +171,14 @@ class Protocol(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _await_head(self) -> None:
-        self._head_due = self.loop.call_later(_HEAD_WITHIN_S, self.transport.close)
+        self._head_due = self.loop.call_later(_HEAD_WITHIN_S, self._head_late)
+
+    def _head_late(self) -> None:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            self.transport.close()
+        else:  # an answer is under way, for which reading may have been paused
+            self._await_head()
 
     def _head_over(self) -> None:
         if self._head_due is not None:

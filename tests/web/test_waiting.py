@@ -4,26 +4,33 @@ import asyncio
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
+import orjson
 import pytest
 
+from nexusrag.kernel.ids import new_id
 from nexusrag.web import server
 from nexusrag.web.server import Protocol
+from tests.agents.scripted import installation
 from tests.support.installation import Servers, serving
 
 ASKED = b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.fixture
-async def hasty(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
-    """An API that waits for a fifth of a second."""
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is waited for longer than half a second."""
     made = Protocol.connection_made
 
     def connection_made(self: Protocol, transport: asyncio.Transport) -> None:
-        self.timeout_keep_alive = 0.2  # type: ignore[assignment]  # uvicorn counts in whole seconds
+        self.timeout_keep_alive = 0.5  # type: ignore[assignment]  # uvicorn counts in whole seconds
         made(self, transport)
 
-    monkeypatch.setattr(server, "_HEAD_WITHIN_S", 0.2)
+    monkeypatch.setattr(server, "_HEAD_WITHIN_S", 0.5)
     monkeypatch.setattr(Protocol, "connection_made", connection_made)
+
+
+@pytest.fixture
+async def hasty(servers: Servers, patience: None) -> AsyncIterator[str]:
     async with serving(servers.settings) as (_, url):
         yield url
 
@@ -65,3 +72,20 @@ async def test_a_head_may_come_in_pieces(hasty: str) -> None:
             assert (await reader.readline()).startswith(b"HTTP/1.1 200")
     finally:
         writer.close()
+
+
+@pytest.mark.parametrize(("before", "after"), [(ASKED, b""), (b"", b"GET /v1/he"), (b"", ASKED + b"GET /v1/he")])
+async def test_what_comes_together_with_a_stream_does_not_end_it(servers: Servers, patience: None, before: bytes, after: bytes) -> None:
+    refused = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+    async with installation(servers) as held:
+        person, corpus = await held.asker()
+        held.api.app.state.refuse = lambda method, path, headers: refused if path == "/v1/health" else None
+        body = orjson.dumps({"session_id": new_id("s"), "corpus_id": corpus, "message": held.model.play("one ", 1.2, "two [1].")})
+        head = f"POST /v1/run HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {person.key}\r\nContent-Type: application/json\r\n"
+        reader, writer = await asyncio.open_connection(urlsplit(held.api.base_url).hostname, urlsplit(held.api.base_url).port)
+        try:
+            writer.write(before + f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body + after)
+            async with asyncio.timeout(10):
+                await reader.readuntil(b"event: done\n")
+        finally:
+            writer.close()

@@ -42,6 +42,7 @@ class RunRegistry:
         self._live: dict[str, LiveRun] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._loops: set[asyncio.Task[None]] = set()
+        self._closed = False
         self._followers: Counter[tuple[str, str, str]] = Counter()
         self._finish_by: float | None = None
         resources.get(Bulkheads)["run"].make_room = self._make_room
@@ -58,8 +59,9 @@ class RunRegistry:
 
         def again(ended: asyncio.Task[None]) -> None:
             self._loops.discard(ended)
-            if not ended.cancelled():
-                log.error("runs.loop_failed", loop=loop.__name__, exc_info=ended.exception())
+            if not self._closed and not ended.cancelled():
+                error = ended.exception()
+                log.error("runs.loop_failed", loop=loop.__name__, error=type(error).__name__, exc_info=error)
                 self._keep(loop)
 
         task.add_done_callback(again)
@@ -75,6 +77,7 @@ class RunRegistry:
 
     async def close(self) -> None:
         await self.drain()
+        self._closed = True
         loops = list(self._loops)
         for loop in loops:
             loop.cancel()

@@ -3,7 +3,7 @@
 Overload is a standing delay, of the process's own loop or of the wait for a connection to the database: the least one over a tenth of a
 second, since one long step is none, for a whole second, since a burst is none, and for less where the delay is many times what it may be.
 From then on the number of requests in flight follows the delay: fewer in proportion while it stands, a few more while it does not. The
-larger the part that is refused for that, the smaller the delay that is allowed, as long as the process keeps its processor busy: each
+larger the part that is refused for that, the smaller the delay that is allowed, as long as the loop keeps its processor busy: each
 request costs more the more others are under way, and others are always waiting. Who has how many of the places: a ninth part of the
 upper half more for each step of plan (free, pro, enterprise) and, within a plan, of class (read, mutation, run). So the free plan's reads
 go first and the enterprise plan's runs last. While several tenants ask, none of them holds more than an equal part of the places, however
@@ -13,7 +13,7 @@ often it asks.
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from time import monotonic, process_time
+from time import monotonic, thread_time
 
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -38,7 +38,7 @@ _ASKS_S = 3.0
 _PATIENCE_S = 1.0
 _MUCH_FEWER, _FEWER, _MORE = 0.25, 0.9, 0.05
 _LEAST_ALLOWED = 0.1  # of the delay that counts as overload, where nearly all is refused
-# Of a processor. A process that uses less is late for other reasons than those whom it takes: refusing more would make it no better.
+# Of a processor. A loop that uses less is late for other reasons than those whom it takes: refusing more would make it no better.
 _BUSY = 0.5
 _PLANS = {plan: rank for rank, plan in enumerate(PlanId)}
 _CLASSES = {RouteClass.READ: 0, RouteClass.MUTATION: 1, RouteClass.RUN: 2}
@@ -92,12 +92,10 @@ class Overload:
     def admits(self, tenant_id: str, rank: int) -> bool:
         """Whether a request is taken while the process is pressed."""
         self._asking[tenant_id] = monotonic() + _ASKS_S
-        if len(self._asking) > 1 and self._held[tenant_id] >= self.limit / len(self._asking):
+        if self.in_flight >= self.share(rank):
+            self._refused += 1
             return False
-        if self.in_flight < self.share(rank):
-            return True
-        self._refused += 1
-        return False
+        return len(self._asking) <= 1 or self._held[tenant_id] < self.limit / len(self._asking)
 
     def enter(self, tenant_id: str = "") -> None:
         """`tenant_id`: whose request it is, where that matters."""
@@ -114,7 +112,7 @@ class Overload:
             del self._held[tenant_id]
 
     def allowed(self, busy: float) -> float:
-        """The part of a delay that is none yet, by how many were refused of late and how busy the process is (1: a whole processor)."""
+        """The part of a delay that is none yet, by how many were refused of late and how busy the loop is (1: a whole processor)."""
         asked = self._taken + self._refused
         self._refused_part += 0.5 * ((self._refused / asked if asked else 0.0) - self._refused_part)
         self._taken = self._refused = 0
@@ -136,7 +134,7 @@ class Overload:
     async def _look(self) -> None:
         while True:
             began = before = monotonic()
-            used = process_time()
+            used = thread_time()
             lags: list[float] = []
             while before - began < _LOOK_S or len(lags) < 2:  # one alone may be a long step
                 await asyncio.sleep(_TICK_S)
@@ -146,7 +144,7 @@ class Overload:
             lag_s, wait_s = min(lags), self._database_wait_s()
             self._asking = {tenant_id: until for tenant_id, until in self._asking.items() if until > before}
             delay = 1000 * max(lag_s / self._settings.overload_lag_ms, wait_s / self._settings.overload_db_wait_ms)
-            self.learn(delay / self.allowed((process_time() - used) / (before - began)))
+            self.learn(delay / self.allowed((thread_time() - used) / (before - began)))
             LOOP_LAG.set(lag_s)
             DATABASE_WAIT.set(wait_s)
             IN_FLIGHT.set(self.in_flight)

@@ -126,6 +126,20 @@ def test_once_nobody_asks_what_was_refused_is_forgotten() -> None:
     assert allowed > 0.99
 
 
+def test_tenants_that_share_all_places_are_what_the_process_cannot_do() -> None:
+    held = overload()
+    held.limit = 10
+    for tenant_id in ("one", "other"):
+        held.admits(tenant_id, 8)
+    for _ in range(5):
+        held.enter("one")
+        held.enter("other")
+    for _ in range(20):
+        assert not any(held.admits(tenant_id, 8) for tenant_id in ("one", "other") * 20)
+        allowed = held.allowed(BUSY)
+    assert allowed == 0.1
+
+
 def test_what_a_tenant_asks_beyond_its_part_is_not_what_the_process_cannot_do() -> None:
     held = overload()
     held.limit = 10
