@@ -9,14 +9,14 @@ begin
         return;
     end if;
     for scoped in
-        select c.oid::regclass::text as name, n.nspname, c.relname
+        select n.nspname, c.relname
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
             join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped
         where c.relkind = 'r' and n.nspname = 'public' and c.reltuples < 0
     loop
-        execute format(
-            'select pg_restore_attribute_stats(''schemaname'', %L, ''relname'', %L, ''attname'', ''tenant_id'', ''inherited'', false, '
-            '''null_frac'', 0::real, ''avg_width'', 32, ''n_distinct'', 1::real)', scoped.nspname, scoped.relname);
+        perform pg_restore_attribute_stats(
+            'schemaname', scoped.nspname::text, 'relname', scoped.relname::text, 'attname', 'tenant_id', 'inherited', false,
+            'null_frac', 0::real, 'avg_width', 32, 'n_distinct', 1::real);
     end loop;
 end $$;
 

@@ -124,7 +124,7 @@ class Protocol(HttpToolsProtocol):
             self._await_head()
         elif self._head_due is awaited:  # all of it was head, and perhaps of one line that the parser still keeps
             self._head_bytes += len(data)
-            if self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
+            if self._head_bytes > _HEAD_BYTES:
                 self.send_400_response("The head of the request is too large.")
 
     def on_message_begin(self) -> None:
