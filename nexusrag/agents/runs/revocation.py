@@ -21,6 +21,7 @@ from nexusrag.web.sse import frame
 log = structlog.get_logger(__name__)
 REVOKED = "The credential of this request is no longer accepted."
 _AGAIN_S = 0.2
+_DONE = b"\nevent: done\n"  # of the line of an event alone: what is in its data holds no line break
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +89,7 @@ class Revocations:
 
 async def while_accepted(call: CallContext, pieces: AsyncGenerator[bytes, None], run_id: str, after: int) -> AsyncGenerator[bytes, None]:
     """`pieces`, until the reader's credential is not accepted any more; then `error` and `done`, under the id of the last event that
-    was sent, so that the reader can go on from there with another credential.
+    was sent, so that the reader can go on from there with another credential. A stream that has ended ends once.
     """
     revoked = asyncio.Event()
     gone = call.of(Revocations).watch(call, revoked.set)
@@ -107,6 +108,8 @@ async def while_accepted(call: CallContext, pieces: AsyncGenerator[bytes, None],
                     if piece is None:
                         return
                     yield piece
+                    if _DONE in piece:
+                        return
                     last = _last_id(piece)
             finally:
                 if following is not None:
@@ -123,7 +126,7 @@ async def _next(pieces: AsyncGenerator[bytes, None]) -> bytes | None:
 
 
 def _last_id(piece: bytes) -> str:
-    # A piece is whole events, each of which begins with its id; what is in their data holds no line break.
+    # A piece is whole events, each of which begins with its id.
     return (b"\n" + piece).rpartition(b"\nid: ")[2].partition(b"\n")[0].decode()
 
 

@@ -7,9 +7,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from nexusrag.agents.runs import replay
 from nexusrag.identity.api_keys.provision import revoke_key
 from nexusrag.identity.credentials.facade import CredentialCache
 from nexusrag.infra.changes import Changes
+from nexusrag.infra.database import Work
 from nexusrag.kernel.ids import new_id
 from tests.agents.scripted import Installation, Stream, asking, check_grammar, code_of, following, installation
 from tests.identity.accounts.people import account
@@ -128,6 +130,25 @@ async def test_a_reader_with_another_credential_is_cut_off_and_the_run_goes_on(s
     assert events[-2].type == "message.final"
     again = parse_events((await person.get(f"/v1/runs/{stream.run_id}/events", headers={"Last-Event-ID": last.id})).text)
     assert [event.raw for event in [*second.events[:2], *again]] == [event.raw for event in events]
+
+
+async def test_a_stream_that_has_ended_ends_once(scripted: Installation, elsewhere: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a run may reach a reader in another process before that process hears that the credential is revoked."""
+    api, (person, corpus) = scripted.api, await scripted.asker()
+    other, look = await colleague_key(api, person), replay._look
+
+    async def revoked_at_the_end(work: Work, run_id: str, place: int) -> tuple[bool, list[tuple[int, str]], bool]:
+        over, events, beyond = await look(work, run_id, place)
+        if not events:
+            await revoke(api, other)
+            await asyncio.sleep(5)
+        return over and not events, events, beyond  # as if the end had been written between its two statements
+
+    monkeypatch.setattr(replay, "_look", revoked_at_the_end)
+    async with asking(person, corpus, scripted.model.play("one ", "two [1].")) as stream:
+        events = await stream.rest()
+    async with following(other, stream.run_id, None, elsewhere) as second:
+        assert [event.raw for event in await second.rest()] == [event.raw for event in events]
 
 
 async def test_a_harmless_change_ends_nothing(scripted: Installation, elsewhere: str) -> None:
