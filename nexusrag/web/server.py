@@ -25,7 +25,9 @@ _STALL_S = 15.0
 
 Headers = list[tuple[bytes, bytes]]
 # Whether a request is refused by its method, path and headers alone: the whole answer, without the headers that every answer has, or None.
-Refuse = Callable[[str, str, Headers], bytes | None]
+# The last argument is the connection's, for what whoever refuses has found out about its credential; it is in scopes as well.
+Refuse = Callable[[str, str, Headers, dict[bytes, bytes]], bytes | None]
+SEEN_KEY = "nexusrag.seen"
 
 
 class _Refused:
@@ -107,6 +109,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(_Gathered(transport, self.loop))
+        self._seen: dict[bytes, bytes] = {}
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -130,6 +133,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope[TRANSPORT_KEY] = self.transport  # type: ignore[literal-required]  # a key of ours
+        self.scope[SEEN_KEY] = self._seen  # type: ignore[literal-required]  # and another
         self._unset_keepalive_if_required()  # a refusal in the same piece may have begun that wait
         self._head_over()
         self._in_head = True
@@ -154,7 +158,7 @@ class Protocol(HttpToolsProtocol):
             return False
         if self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive():
             return False
-        answer = refuse(method.decode("ascii"), path.decode("ascii"), self.headers)
+        answer = refuse(method.decode("ascii"), path.decode("ascii"), self.headers, self._seen)
         if answer is None:
             return False
         status, _, rest = answer.partition(b"\r\n")

@@ -79,7 +79,7 @@ async def test_what_comes_together_with_a_stream_does_not_end_it(servers: Server
     refused = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
     async with installation(servers) as held:
         person, corpus = await held.asker()
-        held.api.app.state.refuse = lambda method, path, headers: refused if path == "/v1/health" else None
+        held.api.app.state.refuse = lambda method, path, headers, seen: refused if path == "/v1/health" else None
         body = orjson.dumps({"session_id": new_id("s"), "corpus_id": corpus, "message": held.model.play("one ", 1.2, "two [1].")})
         head = f"POST /v1/run HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {person.key}\r\nContent-Type: application/json\r\n"
         reader, writer = await asyncio.open_connection(urlsplit(held.api.base_url).hostname, urlsplit(held.api.base_url).port)

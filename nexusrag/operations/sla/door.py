@@ -22,12 +22,12 @@ def at_the_door(app: FastAPI) -> Refuse:
     """What the server asks before it makes anything of a request. Other forms of answers are left to those who stand further in."""
     state = app.state
 
-    def refuse(method: str, path: str, headers: Headers) -> bytes | None:
+    def refuse(method: str, path: str, headers: Headers, seen: dict[bytes, bytes]) -> bytes | None:
         resources: Resources = state.resources
         overload, emptied = resources.get(Overload), resources.get(Emptied)
         if not (overload.is_pressed or emptied.any) or not path.startswith("/v1/") or errors_below(state.errors, path) is not ENVELOPED:
             return None
-        principal = peek(resources, headers)
+        principal = peek(resources, headers, seen)
         if principal is None:
             return None
         error = emptied.refusal(principal, method, path) or shed(overload, principal, method, path)

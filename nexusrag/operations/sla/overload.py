@@ -29,6 +29,7 @@ from nexusrag.kernel.traffic import RouteClass, class_of
 from nexusrag.settings.sla import SlaSettings
 from nexusrag.web.envelope import error_response, errors_below
 from nexusrag.web.legacy import legacy_headers
+from nexusrag.web.server import SEEN_KEY
 
 # Beyond this no process comes, and nobody counts.
 _MOST = 10_000
@@ -168,7 +169,7 @@ class OverloadGuard:
             return
         resources: Resources = scope["app"].state.resources
         overload = resources.get(Overload)
-        known = peek(resources, scope["headers"]) if overload.is_pressed else None
+        known = peek(resources, scope["headers"], scope.get(SEEN_KEY, {})) if overload.is_pressed else None
         if known is not None and shed(overload, known, scope["method"], scope["path"]) is not None:
             await _refuse(scope, receive, send)
             return
