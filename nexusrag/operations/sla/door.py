@@ -12,7 +12,7 @@ from nexusrag.infra.resources import Resources
 from nexusrag.kernel.errors import ApiError
 from nexusrag.kernel.ids import new_id
 from nexusrag.operations.sla.overload import REFUSED, Overload, shed
-from nexusrag.web.envelope import ENVELOPED, error_response, errors_below
+from nexusrag.web.envelope import error_response
 from nexusrag.web.server import Headers, Refuse
 
 _SOMEBODY = new_id("req").encode()
@@ -21,11 +21,12 @@ _SOMEBODY = new_id("req").encode()
 def at_the_door(app: FastAPI) -> Refuse:
     """What the server asks before it makes anything of a request. Other forms of answers are left to those who stand further in."""
     state = app.state
+    otherwise = tuple(state.errors)  # what begins so may have errors of another form
 
     def refuse(method: str, path: str, headers: Headers, seen: dict[bytes, bytes]) -> bytes | None:
         resources: Resources = state.resources
         overload, emptied = resources.get(Overload), resources.get(Emptied)
-        if not (overload.is_pressed or emptied.any) or not path.startswith("/v1/") or errors_below(state.errors, path) is not ENVELOPED:
+        if not (overload.is_pressed or emptied.any) or not path.startswith("/v1/") or path.startswith(otherwise):
             return None
         principal = peek(resources, headers, seen)
         if principal is None:
