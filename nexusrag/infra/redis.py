@@ -79,13 +79,11 @@ class Redis:
             raise RedisAwayError
         try:
             async with asyncio.timeout(None) as limit:
-                patience = _Patience(loop, limit)
-                timer = loop.call_later(self._budget_s, patience.wear_out, _LAST_LOOKS)
+                patience = _Patience(loop, limit, self._budget_s)
                 try:
                     return await command()
                 finally:
-                    patience.over = True
-                    timer.cancel()
+                    patience.end()
         except UNREACHABLE as error:
             self._away_until = self._left_alone_until = loop.time() + 1
             self.line.hang_up()  # what it still answers would be late
@@ -126,18 +124,26 @@ class Redis:
 
 
 class _Patience:
-    """Ends a limit some turns of the loop after it is due: in each turn the loop reads what has come."""
+    """Ends a limit some turns of the loop after it is due: in each turn the loop reads what has come.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limit: asyncio.Timeout) -> None:
+    It begins with the next turn, in which the line sends what was asked in this one.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit: asyncio.Timeout, budget_s: float) -> None:
         self._loop = loop
         self._limit = limit
-        self.over = False
+        self._budget_s = budget_s
+        self._waiting: asyncio.Handle = loop.call_soon(self._begin)
 
-    def wear_out(self, looks: int) -> None:
-        if self.over:
-            return
+    def end(self) -> None:
+        self._waiting.cancel()
+
+    def _begin(self) -> None:
+        self._waiting = self._loop.call_later(self._budget_s, self._wear_out, _LAST_LOOKS)
+
+    def _wear_out(self, looks: int) -> None:
         if looks:
-            self._loop.call_soon(self.wear_out, looks - 1)
+            self._waiting = self._loop.call_soon(self._wear_out, looks - 1)
         else:
             self._limit.reschedule(self._loop.time())
 

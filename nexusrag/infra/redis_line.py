@@ -28,6 +28,7 @@ class RedisLine:
         self._opening: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._unsent: list[bytes] = []
 
     async def run(self, *command: Argument) -> Any:
         """The answer to one command. Raises RedisError and OSError."""
@@ -36,15 +37,14 @@ class RedisLine:
                 self._opening = asyncio.create_task(self._open(), name="redis line")
                 self._opening.add_done_callback(_look)
             await asyncio.shield(self._opening)
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        packed = _packed(command)
+        if not self._unsent:
+            loop.call_soon(self._send)
+        self._unsent.append(packed)
         self._waiting.append(answer)
-        # It writes before it waits for anything, so that commands go out in the order of their answers.
-        try:
-            await self._connection.send_packed_command(_packed(command), check_health=False)
-        except BaseException:
-            answer.cancel()  # it keeps its place, should an answer come, and is nobody's
-            raise
-        return await answer
+        return await answer  # if nobody waits any more, it keeps its place
 
     def hang_up(self) -> None:
         """Use another connection from here on, and tell those who wait that this one is lost."""
@@ -58,6 +58,12 @@ class RedisLine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _send(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self._connection is not None and unsent:
+            assert self._connection._writer is not None
+            self._connection._writer.writelines(unsent)  # a fault shows where the answers are read
 
     async def _open(self) -> None:
         connection: AbstractConnection = self._kind(**self._options)
@@ -95,6 +101,7 @@ class RedisLine:
         self._connection = self._reading = None
         _drop(connection)
         waiting, self._waiting = self._waiting, deque()
+        self._unsent = []
         for answer in waiting:
             if not answer.done():
                 answer.set_exception(error)

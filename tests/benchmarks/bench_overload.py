@@ -27,7 +27,7 @@ TENANTS = 8
 PAIRS = int(os.environ.get("PAIRS", "10"))
 AT_PEAK = 12
 PEAK_S, SETTLE_S, OVERLOAD_S = 3.0, 2.0, 5.0
-CALM_S = 6.0
+CALM_S = 10.0
 # A tenant's runs and readings a second by the defaults; the flooding one asks for ten times as many.
 RUNS, READS = 3, 15
 

@@ -4,9 +4,10 @@ import asyncio
 import gc
 import time
 from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
-from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
 from nexusrag.infra.redis import Redis, RedisAwayError
@@ -72,24 +73,33 @@ async def test_a_lost_connection_is_told_to_all_who_wait_and_replaced(proxied: t
     assert await redis.line.run("ECHO", "again") == b"again"
 
 
-async def test_a_question_that_could_not_be_sent_is_nobodys_when_the_line_is_lost(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(*_: object, **__: object) -> None:
-        raise RedisConnectionError("gone")
-
+async def test_what_is_asked_in_one_turn_of_the_loop_goes_out_in_one_piece(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     await redis.line.run("PING")
-    monkeypatch.setattr(redis.line._connection, "send_packed_command", fail)
+    writer = cast(AbstractConnection, redis.line._connection)._writer
+    assert writer is not None
+    pieces, write = [], writer.writelines
+    monkeypatch.setattr(writer, "writelines", lambda piece: (pieces.append(len(list(piece))), write(piece)))
+    assert await asyncio.gather(*(redis.line.run("ECHO", number) for number in range(5))) == [b"%d" % number for number in range(5)]
+    assert pieces == [5]
+
+
+async def test_what_was_not_sent_yet_is_lost_with_the_line_and_never_sent(redis: Redis) -> None:
+    await redis.line.run("PING")
     complaints: list[object] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: complaints.append(context))
     try:
+        unsent, given_up = (asyncio.create_task(redis.line.run("ECHO", text)) for text in ("unsent", "given up"))
+        loop.call_soon(given_up.cancel)
+        loop.call_soon(redis.line.hang_up)  # before what they have queued is sent
         with pytest.raises(RedisError):
-            await redis.line.run("PING")
-        redis.line.hang_up()
+            await unsent
+        assert await redis.line.run("ECHO", "again") == b"again"
         gc.collect()  # which finds errors that nobody was told of
     finally:
         loop.set_exception_handler(None)
     assert complaints == []
-    assert await redis.line.run("ECHO", "again") == b"again"
+    assert given_up.cancelled()
 
 
 async def test_a_silent_redis_costs_the_budget_once(proxied: tuple[Redis, Proxy]) -> None:
