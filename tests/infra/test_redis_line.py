@@ -3,13 +3,14 @@
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import cast
 
 import pytest
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
+from nexusrag.infra import redis_line
 from nexusrag.infra.redis import Redis, RedisAwayError
 from nexusrag.kernel.ids import new_id
 from tests.support.installation import Servers
@@ -73,14 +74,39 @@ async def test_a_lost_connection_is_told_to_all_who_wait_and_replaced(proxied: t
     assert await redis.line.run("ECHO", "again") == b"again"
 
 
-async def test_what_is_asked_in_one_turn_of_the_loop_goes_out_in_one_piece(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+async def pieces(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many commands each piece has that the line sends."""
     await redis.line.run("PING")
     writer = cast(AbstractConnection, redis.line._connection)._writer
     assert writer is not None
-    pieces, write = [], writer.writelines
-    monkeypatch.setattr(writer, "writelines", lambda piece: (pieces.append(len(list(piece))), write(piece)))
+    sent, write = [], writer.writelines
+
+    def count(piece: Iterable[bytes]) -> None:
+        commands = list(piece)
+        sent.append(len(commands))
+        write(commands)
+
+    monkeypatch.setattr(writer, "writelines", count)
+    return sent
+
+
+async def test_what_is_asked_in_one_turn_of_the_loop_goes_out_in_one_piece(redis: Redis, pieces: list[int]) -> None:
     assert await asyncio.gather(*(redis.line.run("ECHO", number) for number in range(5))) == [b"%d" % number for number in range(5)]
     assert pieces == [5]
+
+
+async def test_what_has_time_goes_with_the_next_that_has_none_and_before_it(
+    redis: Redis, pieces: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_line, "_SOME_TIME_S", 0.5)
+    key = new_id("line")
+    first = asyncio.create_task(redis.line.run("SET", key, "1", soon=False))
+    await asyncio.sleep(0)
+    assert await redis.line.run("GET", key) == b"1"
+    assert (await first, pieces) == (b"OK", [2])
+    assert await redis.line.run("GETDEL", key, soon=False) == b"1"  # alone too
+    assert pieces == [2, 1]
 
 
 async def test_what_was_not_sent_yet_is_lost_with_the_line_and_never_sent(redis: Redis) -> None:

@@ -99,7 +99,7 @@ class Store:
         keys = [self._leases(lease.tenant_id), *self._units(lease.tenant_id, lease.day), self._dirty]
         back = lease.units if give_back else 0
         arguments: list[Argument] = [lease.member, back, lease.field, _named(lease.tenant_id, lease.day)]
-        await self._ask(lambda: self._release(keys, arguments))
+        await self._ask(lambda: self._release(keys, arguments, soon=False))  # before whatever this process asks next
 
     async def renew(self, leases: Sequence[Lease]) -> None:
         """Keep leases from expiring; what Redis lost of them comes back."""
