@@ -24,19 +24,30 @@ TOKEN = "a-service-accounts-token"
 
 @dataclass
 class ApiServer:
-    """What it was asked, and how many replicas there are. `fails`: with this status, whatever is asked."""
+    """What it was asked, and how many replicas there are. `fails`: with this status, whatever is asked. `drips`: it never ends."""
 
     kubeconfig: Path
+    certificate: Path
+    port: int = 0
     replicas: int = 2
     fails: int | None = None
     hangs: bool = False
+    cuts: bool = False
+    drips: bool = False
+    arrived: int = 0
     nonsense: str | None = None
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.arrived += 1
         if self.hangs:
             await asyncio.sleep(60)
-        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+        if self.cuts and request.transport is not None:
+            request.transport.abort()
+        if self.drips:
+            return await _dripped(request)
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if (scheme.lower(), token) != ("bearer", TOKEN):
             return web.json_response(_status(401), status=401)
         if self.fails is not None:
             return web.json_response(_status(self.fails), status=self.fails)
@@ -60,7 +71,7 @@ class ApiServer:
 async def api_server(directory: Path) -> AsyncIterator[ApiServer]:
     """A server on loopback, and a kubeconfig that leads to it."""
     certificate, key = _certificate(directory)
-    server = ApiServer(directory / "kubeconfig")
+    server = ApiServer(directory / "kubeconfig", certificate)
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", server.answer)
     runner = web.AppRunner(app, shutdown_timeout=1)
@@ -69,10 +80,12 @@ async def api_server(directory: Path) -> AsyncIterator[ApiServer]:
     context.load_cert_chain(certificate, key)
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
     await site.start()
-    port = runner.addresses[0][1]
+    server.port = runner.addresses[0][1]
     server.kubeconfig.write_text(yaml.safe_dump({
         "apiVersion": "v1", "kind": "Config", "current-context": "here",
-        "clusters": [{"name": "here", "cluster": {"server": f"https://127.0.0.1:{port}", "certificate-authority": str(certificate)}}],
+        "clusters": [{
+            "name": "here", "cluster": {"server": f"https://127.0.0.1:{server.port}", "certificate-authority": str(certificate)},
+        }],
         "users": [{"name": "scaler", "user": {"token": TOKEN}}],
         "contexts": [{"name": "here", "context": {"cluster": "here", "user": "scaler", "namespace": "answers"}}],
     }))  # fmt: skip
@@ -80,6 +93,14 @@ async def api_server(directory: Path) -> AsyncIterator[ApiServer]:
         yield server
     finally:
         await runner.cleanup()
+
+
+async def _dripped(request: web.Request) -> web.StreamResponse:
+    answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await answer.prepare(request)
+    while True:
+        await answer.write(b" ")
+        await asyncio.sleep(0.2)
 
 
 def _status(code: int) -> dict[str, Any]:

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from nexusrag.kernel.errors import ApiError
 from nexusrag.kernel.ids import new_id
+from nexusrag.operations.autoscaling.executors import Kubernetes
 from nexusrag.operations.autoscaling.service import in_background
-from tests.operations.autoscaling.api_server import ApiServer, api_server
+from nexusrag.settings.autoscaling import AutoscalingSettings
+from tests.operations.autoscaling.api_server import TOKEN, ApiServer, api_server
 from tests.operations.sla.measured import after, under
 from tests.support.api import Api, Person, error_of
 from tests.support.behind import audited, rows
@@ -215,17 +218,38 @@ async def test_kubernetes_is_told_the_scale_and_nothing_else(servers: Servers, t
 async def test_a_refusal_of_kubernetes_is_told_and_leaves_no_cooldown(servers: Servers, tmp_path: Path) -> None:
     async with scaling(servers, tmp_path) as (operator, _, kubernetes):
         profile = await made(operator, enabled=True)
-        troubles: list[dict[str, Any]] = [{"fails": 403}, {"fails": 500}, {"hangs": True}, {"nonsense": "{}"}, {"nonsense": "<html>"}]
+        troubles: list[dict[str, Any]] = [
+            {"fails": 403}, {"fails": 500}, {"hangs": True}, {"cuts": True}, {"drips": True}, {"nonsense": "{}"}, {"nonsense": "<html>"},
+        ]  # fmt: skip
         for trouble in troubles:
-            kubernetes.fails, kubernetes.hangs = trouble.get("fails"), bool(trouble.get("hangs"))
-            kubernetes.nonsense = trouble.get("nonsense")
+            for name in ("fails", "hangs", "cuts", "drips", "nonsense"):
+                setattr(kubernetes, name, trouble.get(name))
+            kubernetes.arrived = 0
             answer = await operator.post(f"{BASE}/apply", json=asked(profile))
             assert error_of(answer) == ("SLA_AUTOSCALING_EXECUTOR_UNAVAILABLE", 503)
-        kubernetes.fails, kubernetes.hangs, kubernetes.nonsense = None, False, None
+            assert answer.json()["error"]["details"].get("status") == trouble.get("fails")
+            assert kubernetes.arrived <= 1  # nothing is asked for twice
+        kubernetes.nonsense = None
         assert kubernetes.replicas == 2
         assert (await operator.post(f"{BASE}/apply", json=asked(profile))).json()["data"]["status"] == "applied"
         listed = (await operator.get(f"{BASE}/actions", params={"profile_id": profile})).json()["data"]["items"]
         assert [one["status"] for one in listed] == ["applied", *["failed"] * len(troubles)]
+
+
+async def test_a_pod_speaks_with_its_own_service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = Kubernetes(AutoscalingSettings(autoscaling_kubernetes_namespace="answers", autoscaling_kubernetes_timeout_s=30))
+    async with api_server(tmp_path) as kubernetes:
+        (tmp_path / "token").write_text(TOKEN)
+        monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+        monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_CERT_FILENAME", str(kubernetes.certificate))
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(kubernetes.port))
+        await executor.scale(5)
+        assert (kubernetes.replicas, await executor.replicas()) == (5, 5)
+        monkeypatch.delenv("KUBERNETES_SERVICE_PORT")
+        with pytest.raises(ApiError) as outside:
+            await executor.scale(6)
+        assert (outside.value.details, kubernetes.replicas) == ({"executor": "kubernetes", "error": "ConfigException"}, 5)
 
 
 @pytest.mark.slow
