@@ -1,5 +1,8 @@
 """Prometheus metrics. Labels never hold tenant, user or document ids; names follow promtool's rules."""
 
+from functools import lru_cache
+from time import monotonic
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -76,5 +79,10 @@ LOOP_LAG = Gauge("nexusrag_loop_lag_seconds", "Standing delay of this process's 
 
 
 def render() -> bytes:
-    """The text that /v1/metrics answers."""
+    """The text that /v1/metrics answers, up to a second old: it takes milliseconds to write, and anybody may ask."""
+    return _rendered(int(monotonic()))
+
+
+@lru_cache(maxsize=1)
+def _rendered(second: int) -> bytes:
     return generate_latest(REGISTRY)

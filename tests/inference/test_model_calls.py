@@ -83,8 +83,11 @@ async def test_one_tenants_failing_calls_open_its_breaker_and_nobody_elses(serve
         assert (seen["status"], seen["degraded"]) == ("degraded", ["llm.openai"])
         assert seen["breakers"][0]["state"] == "open"
         assert (await other.get("/v1/ops/health")).json()["data"]["breakers"] == []
-        metrics = (await other.get("/v1/metrics")).text
-        assert 'nexusrag_breakers_open{integration="llm.openai"} 1.0' in metrics
+
+        async def measured() -> bool:
+            return 'nexusrag_breakers_open{integration="llm.openai"} 1.0' in (await other.get("/v1/metrics")).text
+
+        await until(measured)
 
         operator = await held.api.operator()
         reset = await operator.post(

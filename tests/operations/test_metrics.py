@@ -3,14 +3,19 @@
 import re
 import shutil
 import subprocess
+from time import monotonic
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from nexusrag.infra import metrics
 from tests.support.api import Api
+from tests.support.processes import until
 
 
 async def scraped(api: Api) -> str:
+    metrics._rendered.cache_clear()
     answer = await api.anonymous().get("/v1/metrics")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
@@ -53,6 +58,26 @@ async def test_no_label_tells_who_or_what(api: Api) -> None:
     }
     assert "/v1/documents/{document_id}" in routes
     assert routes <= {route.path for route in api.app.router.routes}  # type: ignore[attr-defined]  # all are gated routes
+
+
+async def test_a_flood_is_answered_from_what_was_written_for_the_first(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[float] = []
+
+    def counting(registry: CollectorRegistry) -> bytes:
+        written.append(monotonic())
+        return generate_latest(registry)
+
+    monkeypatch.setattr(metrics, "generate_latest", counting)
+    metrics._rendered.cache_clear()
+    client, begun = api.anonymous(), monotonic()
+    for _ in range(100):
+        assert "nexusrag_http_requests_total" in (await client.get("/v1/metrics")).text
+    assert len(written) <= monotonic() - begun + 2
+
+    async def anew() -> bool:
+        return (await client.get("/v1/metrics")).status_code == 200 and written[-1] > begun + 1
+
+    await until(anew)
 
 
 async def test_requests_are_counted_by_route_and_status(api: Api) -> None:

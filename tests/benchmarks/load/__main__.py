@@ -73,7 +73,7 @@ class Load:
             await asyncio.wait(self._tasks, timeout=30)
 
     async def watch(self) -> None:
-        """Ask the process how it is, four times a second."""
+        """Ask the process how it is, once a second: what it tells is up to a second old."""
         while True:
             try:
                 _, text = await self.client.ask("GET", "/v1/metrics", {})
@@ -83,7 +83,7 @@ class Load:
             self.run.samples.append(
                 Sample(self.now, told["loop_lag_seconds"] * 1000, told["requests_in_flight_limit"], told["requests_in_flight"])
             )
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(1)
 
     async def _one(self, caller: Caller, kind: str) -> None:
         who, headers = caller
