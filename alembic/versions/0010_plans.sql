@@ -20,6 +20,28 @@ begin
     end loop;
 end $$;
 
+-- All tables that are changed below, at once: who holds one of them and wants another must not wait for a migration that has the other
+-- and wants the one. For the same reason none is held in a weaker mode first, so that its readers could go on while an index is made.
+-- An attempt gives back what it has before PostgreSQL looks for deadlocks, after a second, and lets those go first who came meanwhile.
+-- If all attempts fail, nothing was changed, and `nexusrag migrate` is run again.
+do $$
+declare
+    patience text := current_setting('lock_timeout');
+begin
+    perform set_config('lock_timeout', '200ms', true);
+    for attempt in 1..40 loop
+        begin
+            lock table tenants, ledger_lines, jobs, runs in access exclusive mode;
+            perform set_config('lock_timeout', patience, true);
+            return;
+        exception when lock_not_available then
+            perform pg_sleep(0.3);
+        end;
+    end loop;
+    raise exception 'other work holds tenants, ledger_lines, jobs or runs for too long; nothing was changed: migrate again'
+        using errcode = 'lock_not_available';
+end $$;
+
 -- Indexes that only those use who look for what is due. Without the second condition a lookup by id that asks for the state as well may
 -- walk one of them from end to end, all that is running and all that was lately: it looks the smaller.
 drop index runs_running;

@@ -51,3 +51,23 @@ async def test_a_runner_that_is_killed_half_way_leaves_nothing(empty: str) -> No
     finally:
         await admin.close()
     assert await migrate(empty) == head()
+
+
+@pytest.mark.parametrize(("held", "wanted"), [("tenants", "runs"), ("runs", "tenants"), ("ledger_lines", "jobs"), ("jobs", "ledger_lines")])
+async def test_work_that_holds_a_table_and_wants_another_goes_on_beside_a_migration(empty: str, held: str, wanted: str) -> None:
+    await migrate(empty, revision="0009")
+    admin = await asyncpg.connect(**connect_arguments(empty))
+    migration = None
+    try:
+        await admin.execute("set deadlock_timeout = '20s'")  # whoever is found in a deadlock is the migration
+        async with admin.transaction():
+            await admin.execute(f"select from {held} limit 1")
+            migration = asyncio.create_task(migrate(empty))
+            await until(lambda: admin.fetchval("select count(*) > 0 from pg_locks where relation = $1::regclass and not granted", held))
+            key = "id" if wanted == "tenants" else "tenant_id"
+            await admin.execute(f"update {wanted} set {key} = {key}")
+        assert await migration == head()
+    finally:
+        if migration is not None:
+            await asyncio.gather(migration, return_exceptions=True)
+        await admin.close()
