@@ -7,6 +7,9 @@
     raise await budget_exceeded(call)                402, with the event on record, when a reservation was refused for money
     await note_reservation(call, figures, usd)       after a reservation: the headers of the answer count it
     await charge_now(resources, work, …)             priced and charged at once, for what has no reservation
+    if not await hold(resources, work, …): …         a job, before it spends: reserved, or False where a budget that blocks forbids it,
+    await record_cap(resources, work)                    which goes on record in a transaction of its own
+    await settle_held(resources, work, …)            and when it is done; a job that is given up settles with the ledger for nothing
     async with best_effort(resources, tenant_id): …  metering that fails is on record and never the request's failure
 
 Providers are named as in the settings (LLM_PROVIDER and so on; `local_pgvector` for our own index). A run settles its llm, the
@@ -17,8 +20,8 @@ embedding of its question, its retrieval, and its speech (`component="tts"`, `ch
 from nexusrag.billing.costs.budgets import Budget
 from nexusrag.billing.costs.metering import Metered, priced, total
 from nexusrag.billing.costs.prices import Prices
-from nexusrag.billing.costs.service.charging import PATIENCE, best_effort, charge_now, is_free
-from nexusrag.billing.costs.service.spending import budget_exceeded, budget_of, cap_of, note_reservation, prices_of
+from nexusrag.billing.costs.service.charging import PATIENCE, best_effort, charge_now, hold, is_free, settle_held
+from nexusrag.billing.costs.service.spending import budget_exceeded, budget_of, cap_of, note_reservation, prices_of, record_cap
 
 __all__ = [
     "PATIENCE",
@@ -30,9 +33,12 @@ __all__ = [
     "budget_of",
     "cap_of",
     "charge_now",
+    "hold",
     "is_free",
     "note_reservation",
     "priced",
     "prices_of",
+    "record_cap",
+    "settle_held",
     "total",
 ]

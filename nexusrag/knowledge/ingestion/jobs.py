@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nexusrag.billing.costs.facade import Metered, charge_now
+from nexusrag.billing.costs.facade import Metered, hold, record_cap, settle_held
+from nexusrag.billing.ledger.facade import settle
 from nexusrag.flags.switches import facade as flags
 from nexusrag.infra.database import Work
 from nexusrag.infra.jobs import Job, PermanentFailure, SwitchedOff
@@ -38,6 +39,10 @@ _LONG = {"statement_timeout": "300000"}
 # What only tells how far a document is may be lost with the server's power: nothing is waited for.
 _TOLD = {"synchronous_commit": "off"}
 _REMOVE_BATCH = 100
+_TOO_DEAR = (
+    f"{ErrorCode.COST_BUDGET_EXCEEDED}: to index it costs more than is left of this month's budget. "
+    "Once there is more, reindex it; a new version has to be sent again."
+)
 
 
 async def ingest(job: Job) -> None:
@@ -98,11 +103,22 @@ async def _charge(job: Job, work: Work, document: Any, tokens: int) -> None:
 
     Last in its transaction, since others wait for the rows of the ledger.
     """
+    if tokens:
+        by = document.get("created_by")
+        await settle_held(job.resources, work, _subject(job), RouteClass.MUTATION, _used(job, tokens), user_id=by)
+
+
+def _used(job: Job, tokens: int) -> list[Metered]:
+    if not tokens:
+        return []
     model = job.resources.get(Embedder).model
     provider = job.resources.get(Settings).embeddings.embedding_provider
-    if tokens:
-        used = Metered(component="embedding", provider=provider, model=model.name, input_tokens=tokens, estimated=True)
-        await charge_now(job.resources, work, f"ingest:{job.id}", RouteClass.MUTATION, [used], user_id=document.get("created_by"))
+    return [Metered(component="embedding", provider=provider, model=model.name, input_tokens=tokens, estimated=True)]
+
+
+def _subject(job: Job) -> str:
+    """Under which the ledger knows it, however often it is run."""
+    return f"ingest:{job.id}"
 
 
 async def give_up(job: Job, work: Work, reason: str) -> None:
@@ -113,6 +129,7 @@ async def give_up(job: Job, work: Work, reason: str) -> None:
         unnamed = await documents.restore(work, job.args["document_id"], former)
         # Without a live index there is nothing to keep the former source for.
         await job.resources.get(BlobStore).remove_later(work, unnamed or former["blob_id"])
+    await settle(work, _subject(job), [], tokens=0, estimated=False)  # what it had reserved, if it came so far
 
 
 async def remove_corpus(job: Job) -> None:
@@ -205,22 +222,28 @@ async def _embed(
 ) -> tuple[NDArray[np.float32], int]:
     """Vectors of all chunks, shape (len(chunks), dimensions), and the tokens that it took, by estimate.
 
-    Those that the live version has already are not made again.
+    Those that the live version has already are not made again. What the others cost is reserved before they are made.
     """
     embedder = job.resources.get(Embedder)
     known: dict[bytes, NDArray[np.float32]] = {}
-    if document["live_version_id"] or len(chunks) > _EMBED_BATCH:
-        async with job.work() as work:
+    # A reservation that is lost with the server's power is made again by the next attempt.
+    async with job.work(options=_TOLD) as work:
+        if document["live_version_id"] or len(chunks) > _EMBED_BATCH:
             known = await index.known_vectors(work, document["id"], space_id, [chunk.hash for chunk in chunks])
             progress = {"pages": pages, "pages_done": pages, "chunks": len(chunks), "chunks_done": len(known)}
             await documents.set_progress(work, document["id"], progress)
+        missing = [place for place, chunk in enumerate(chunks) if chunk.hash not in known]
+        tokens = estimate_tokens(*(chunks[place].embedded for place in missing))
+        by = document.get("created_by")
+        held = await hold(job.resources, work, _subject(job), RouteClass.MUTATION, _used(job, tokens), user_id=by)
+    if not held:
+        async with job.work() as work:
+            await record_cap(job.resources, work)
+        raise PermanentFailure(_TOO_DEAR)
     vectors = np.empty((len(chunks), embedder.model.dimensions), dtype=np.float32)
-    missing = []
     for place, chunk in enumerate(chunks):
         if chunk.hash in known:
             vectors[place] = known[chunk.hash]
-        else:
-            missing.append(place)
     for start in range(0, len(missing), _EMBED_BATCH):
         places = missing[start : start + _EMBED_BATCH]
         if start:
@@ -234,7 +257,7 @@ async def _embed(
         if len(missing) > _EMBED_BATCH:
             async with job.work() as work:
                 await documents.set_progress(work, document["id"], {"chunks_done": len(chunks) - len(missing) + start + len(places)})
-    return vectors, estimate_tokens(*(chunks[place].embedded for place in missing))
+    return vectors, tokens
 
 
 def _indexed(chunk: Chunk) -> index.IndexedChunk:

@@ -1,4 +1,4 @@
-"""Charging at once what has no reservation, and metering that never fails what it measures."""
+"""Charging what is no run: at once, or reserved before by a job; and metering that never fails what it measures."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -8,20 +8,24 @@ from time import monotonic
 import asyncpg
 import structlog
 
-from nexusrag.billing.costs.metering import Metered, priced
-from nexusrag.billing.costs.service.spending import prices_of
-from nexusrag.billing.ledger.facade import charge
+from nexusrag.billing.costs.metering import Metered, priced, total
+from nexusrag.billing.costs.service.spending import FEATURES, budget_of, prices_of
+from nexusrag.billing.ledger.facade import Caps, Reservation, charge, reserve, settle
+from nexusrag.billing.plans.facade import held_by
 from nexusrag.infra.database import Database, Work
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel import clock
 from nexusrag.kernel.errors import ApiError
 from nexusrag.kernel.events import EventType
 from nexusrag.security.audit import facade as audit
+from nexusrag.settings import Settings
 
 log = structlog.get_logger(__name__)
 # Longer than this nobody waits for a row of the ledger that somebody else holds.
 PATIENCE = {"lock_timeout": "500"}
 WINDOW = timedelta(minutes=5)
+# A job that fails is tried again within this time. What expires nevertheless is put right when the job ends.
+_JOB_LASTS = timedelta(hours=1)
 
 
 class Degraded:
@@ -57,6 +61,37 @@ async def charge_now(
     now = clock.now()
     lines = priced(await prices_of(resources, work), metered, now)
     return await charge(work, subject, route_class, lines, user_id=user_id, credential_id=credential_id, at=now)
+
+
+async def hold(
+    resources: Resources, work: Work, subject: str, route_class: str, metered: Sequence[Metered], *, user_id: str | None = None
+) -> bool:
+    """Reserve what a job is about to use. False: a budget that blocks has less left than it costs, and nothing was taken.
+
+    What costs nothing needs no reservation. A job that is run again keeps the one that it has. `settle_held` or the ledger's `settle`
+    must follow. Last in its transaction, as all that locks the rows of the ledger.
+    """
+    usd = total(priced(await prices_of(resources, work), metered, clock.now()))
+    if not usd:
+        return True
+    cap = (await budget_of(resources, work)).cap
+    if cap is not None:
+        plan = await held_by(work, resources.get(Settings))
+        cap = cap if FEATURES & {one.feature for one in plan.entitlements if one.enabled} else None
+    asked = Reservation(
+        subject=subject, route_class=route_class, units=0, tokens=0, usd=usd, lasts=_JOB_LASTS, user_id=user_id, credential_id=None
+    )  # fmt: skip
+    return (await reserve(work, asked, Caps(month_usd=cap))).state != "refused"
+
+
+async def settle_held(
+    resources: Resources, work: Work, subject: str, route_class: str, metered: Sequence[Metered], *, user_id: str | None = None
+) -> bool:
+    """Charge what a job used, for which `hold` was asked before. False when it was charged before."""
+    lines = priced(await prices_of(resources, work), metered, clock.now())
+    if await settle(work, subject, lines, tokens=0, estimated=any(line.estimated for line in lines)):
+        return True
+    return await charge(work, subject, route_class, lines, user_id=user_id)  # it had nothing to reserve
 
 
 async def is_free(resources: Resources, work: Work, metered: Sequence[Metered]) -> bool:

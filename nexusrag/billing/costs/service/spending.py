@@ -141,6 +141,13 @@ async def budget_exceeded(call: CallContext, standing: Standing | None = None) -
     )
 
 
+async def record_cap(resources: Resources, work: Work) -> None:
+    """Put on record, in this transaction, that a job was refused for want of money: the first thing of the month that was."""
+    standing = await standing_of(resources, work, anew=True)
+    if await repository.mark(work, "capped", standing.month):
+        await audit.write_system(work, _EVENTS["capped"], standing.figures(), error=ErrorCode.COST_BUDGET_EXCEEDED)
+
+
 async def _record_cap(call: CallContext, standing: Standing) -> None:
     cache, key = call.of(TermsCache), (call.tenant_id, "capped", standing.month)
     if key in cache.marked:
