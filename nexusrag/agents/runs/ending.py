@@ -44,9 +44,7 @@ async def succeed(context: RunContext, state: RunState) -> None:
     events: list[tuple[str, dict[str, Any]]] = [("message.final", final)]
     if context.audio:
         live.emit(*events.pop())
-        events.append(await live.resources.get(Speaker).speak(live.principal.tenant_id, live.run_id, state["answer"]))
-        if events[-1][0] == "audio.ready":
-            context.meter.spoken += len(state["answer"])
+        events.append(await live.resources.get(Speaker).speak(live.principal.tenant_id, live.run_id, state["answer"], context.meter.spoken))
     elif "audio" in context.reduced:
         events.append(("audio.error", _SILENT))
     context.mark("finished")

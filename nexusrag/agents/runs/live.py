@@ -30,11 +30,20 @@ def render(run_id: str, request_id: str, session_id: str | None, seq: int, event
 
 def delta_in(rendered: str) -> str:
     """What the model said in an event that `render` made; nothing in one of another kind."""
+    return _text_in(rendered, "token.delta", "delta")
+
+
+def answer_in(rendered: str) -> str:
+    """The same of the whole answer, which is an event of its own."""
+    return _text_in(rendered, "message.final", "text")
+
+
+def _text_in(rendered: str, event: str, field: str) -> str:
     head, _, data = rendered.partition("\ndata: ")
-    if not head.endswith("\nevent: token.delta"):
+    if not head.endswith(f"\nevent: {event}"):
         return ""
-    said: str = orjson.loads(data)["data"]["delta"]
-    return said
+    text: str = orjson.loads(data)["data"][field]
+    return text
 
 
 def channel(run_id: str) -> str:

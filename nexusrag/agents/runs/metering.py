@@ -6,6 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from nexusrag.agents.runs import prompts
+from nexusrag.agents.speech.facade import Spoken
 from nexusrag.billing.costs.facade import Metered, Prices, priced, prices_of, total
 from nexusrag.billing.ledger.facade import Line
 from nexusrag.inference.gateway.facade import Asked, Gateway, Prompt, Usage
@@ -41,7 +42,7 @@ class Meter:
     asked: list[Asked] = field(default_factory=list)
     embedded: int = 0
     searches: int = 0
-    spoken: int = 0
+    spoken: Spoken = field(default_factory=Spoken)
 
     def ask(self, prompt: Prompt) -> Asked:
         """Count one call of the language model, which is about to begin."""
@@ -70,7 +71,7 @@ class Meter:
         read = min(self.gateway.prompt_tokens, said + passages + prompts.FRAME_TOKENS)
         if said_before:
             read, output_tokens = read + said + prompts.FRAME_TOKENS, output_tokens + _REWRITTEN
-        spoken = output_tokens * 4 if audio else 0
+        spoken = Spoken(output_tokens * 4 if audio else 0)
         metered = self._metered(read, output_tokens, estimate_tokens(question), 1, spoken, True, calls=2 if said_before else 1)
         # The model may tell its own figures, which are not scaled as estimates are: those must find room as well.
         prices = replace(self.prices, estimated_token=max(self.prices.estimated_token, _TOLD))
@@ -80,7 +81,9 @@ class Meter:
     def _unsure(self) -> bool:
         return any(asked.usage is None for asked in self.asked)
 
-    def _metered(self, read: int, wrote: int, embedded: int, searches: int, spoken: int, estimated: bool, *, calls: int) -> list[Metered]:
+    def _metered(
+        self, read: int, wrote: int, embedded: int, searches: int, spoken: Spoken, estimated: bool, *, calls: int
+    ) -> list[Metered]:
         settings = self.settings
         metered = []
         if calls:
@@ -95,8 +98,12 @@ class Meter:
             metered.append(Metered(component="embedding", provider=provider, model=self.model.name, input_tokens=embedded, estimated=True))
         if searches:
             metered.append(Metered(component="retrieval", provider="local_pgvector", requests=searches))
-        if spoken:
-            metered.append(Metered(component="tts", provider=settings.speech.tts_provider, characters=spoken))
+        if spoken.characters:
+            metered.append(
+                Metered(
+                    component="tts", provider=settings.speech.tts_provider, characters=spoken.characters, estimated=not spoken.heard
+                )
+            )  # fmt: skip
         return metered
 
 

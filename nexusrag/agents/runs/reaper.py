@@ -5,8 +5,9 @@ from typing import Any
 import structlog
 
 from nexusrag.agents.runs import repository
-from nexusrag.agents.runs.live import MAX_SEQ, channel, delta_in, render
+from nexusrag.agents.runs.live import MAX_SEQ, answer_in, channel, delta_in, render
 from nexusrag.agents.runs.metering import Spent, meter_of
+from nexusrag.agents.speech.facade import Speaker, Spoken
 from nexusrag.billing.ledger.facade import entry
 from nexusrag.inference.gateway.facade import Gateway, Usage
 from nexusrag.infra.database import Database, Work
@@ -61,7 +62,11 @@ async def _spent(resources: Resources, work: Work, run: Any) -> Spent:
     if run["document_ids"] is not None:
         meter.embed(run["question"])
         meter.searches = 1
-    said = [text for _, payload in await repository.events_after(work, run["id"], run["day"], 0) if (text := delta_in(payload))]
+    events = [payload for _, payload in await repository.events_after(work, run["id"], run["day"], 0)]
+    said = [text for payload in events if (text := delta_in(payload))]
+    # An answer is told before the run's end only to be spoken meanwhile.
+    answer = "".join(map(answer_in, events))
+    meter.spoken = Spoken(len(resources.get(Speaker).said(answer)))
     reserved = await entry(work, run["id"])
     if not said or reserved is None:
         return meter.of([], unsure=True)

@@ -1,5 +1,5 @@
 """What other domains may ask of speech."""
 
-from nexusrag.agents.speech.service import Speaker
+from nexusrag.agents.speech.service import Speaker, Spoken
 
-__all__ = ["Speaker"]
+__all__ = ["Speaker", "Spoken"]

@@ -27,11 +27,15 @@ class OpenAISpeech:
         self._url = f"{settings.speech.openai_tts_base_url}/audio/speech"
         self._key = settings.llm.openai_api_key.get_secret_value()
 
+    def said(self, text: str) -> str:
+        """Markers of citations are not spoken; beyond 4096 characters whole sentences are left out."""
+        return spoken_text(text)
+
     async def speak(self, text: str, *, tenant_id: str = "") -> bytes:
-        """See Speech. Markers of citations are not spoken; beyond 4096 characters whole sentences are left out."""
+        """See Speech."""
         if not self._key:
             raise ApiError(ErrorCode.TTS_CONFIG_MISSING, "Speech has no key. Set OPENAI_API_KEY.")
-        said = spoken_text(text)
+        said = self.said(text)
         if not said:
             raise ApiError(ErrorCode.TTS_ERROR, "There is nothing to speak.")
         body = {"model": self._model, "voice": self._voice, "input": said, "response_format": "mp3"}

@@ -11,6 +11,10 @@ class Speech(Protocol):
         """Media type of the files, such as `audio/mpeg`."""
         ...
 
+    def said(self, text: str) -> str:
+        """What of `text` is sent to whoever speaks it, and charged."""
+        ...
+
     async def speak(self, text: str, *, tenant_id: str = "") -> bytes:
         """`text` spoken, as one whole file. `tenant_id`: for whom, which decides whose circuit breaker counts.
 

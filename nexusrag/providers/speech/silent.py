@@ -13,6 +13,10 @@ class NoSpeech:
 
     mime = "audio/mpeg"
 
+    def said(self, text: str) -> str:
+        """Nothing."""
+        return ""
+
     async def speak(self, text: str, *, tenant_id: str = "") -> bytes:
         """Always refuses."""
         raise ApiError(ErrorCode.TTS_CONFIG_MISSING, "Speech is not configured. Set TTS_PROVIDER.")
@@ -25,6 +29,10 @@ class FakeSpeech:
     """Silence, as long as the text would take. The same text gives the same bytes."""
 
     mime = "audio/mpeg"
+
+    def said(self, text: str) -> str:
+        """All of it."""
+        return text
 
     async def speak(self, text: str, *, tenant_id: str = "") -> bytes:
         """A valid MP3 file of silence."""

@@ -69,7 +69,8 @@ async def asker(api: Api) -> tuple[Person, str]:
 
 async def test_a_finished_run_is_settled_with_what_its_receipt_says(scripted: Installation) -> None:
     person, corpus = await scripted.asker()
-    run_id = run_id_of(await person.run(corpus, QUESTION, audio=True))
+    events = await person.run(corpus, QUESTION, audio=True)
+    run_id = run_id_of(events)
     tokens = (await scripted.receipt(person, run_id))["receipt"]["tokens"]
     held = await entry(scripted.api, run_id)
     assert (held["state"], held["units"], held["tokens"]) == ("settled", 3, tokens["input"] + tokens["output"])
@@ -78,7 +79,8 @@ async def test_a_finished_run_is_settled_with_what_its_receipt_says(scripted: In
     assert (counted["llm per_1k_input_tokens"], counted["llm per_1k_output_tokens"]) == (tokens["input"], tokens["output"])
     assert counted["retrieval per_request"] == 1
     assert counted["embedding per_1k_tokens"] > 0
-    assert counted["tts per_char"] > 0
+    (answer,) = [event.data["data"]["text"] for event in events if event.type == "message.final"]
+    assert counted["tts per_char"] == len(answer)
     assert await balanced(scripted.api, person)
 
 
