@@ -20,7 +20,10 @@ _SOME_TIME_S = 0.002
 
 
 class RedisLine:
-    """Answers come in the order of the questions. Whoever stops waiting leaves the others' answers where they are."""
+    """Answers come in the order of the questions. Whoever stops waiting leaves the others' answers where they are.
+
+    `losses` counts the connections that are gone, whether or not somebody waited: behind the next one there may be older data, or none.
+    """
 
     def __init__(self, pool: ConnectionPool) -> None:
         # Whoever asks has a limit of their own; the connection itself may be silent for as long as nobody asks.
@@ -31,6 +34,7 @@ class RedisLine:
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._unsent: list[bytes] = []
         self._sends_now = False
+        self.losses = 0
 
     async def run(self, *command: Argument, soon: bool = True) -> Any:
         """The answer to one command. Raises RedisError and OSError.
@@ -108,6 +112,7 @@ class RedisLine:
         if connection is None or connection is not self._connection:
             return
         self._connection = self._reading = None
+        self.losses += 1
         _drop(connection)
         waiting, self._waiting = self._waiting, deque()
         self._unsent = []

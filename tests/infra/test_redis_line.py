@@ -14,7 +14,7 @@ from nexusrag.infra import redis_line
 from nexusrag.infra.redis import Redis, RedisAwayError
 from nexusrag.kernel.ids import new_id
 from tests.support.installation import Servers
-from tests.support.processes import Proxy, redis_proxy
+from tests.support.processes import Proxy, redis_proxy, until
 
 
 @pytest.fixture
@@ -150,3 +150,16 @@ async def test_a_process_that_is_late_itself_does_not_blame_redis(redis: Redis) 
     await asyncio.sleep(0)
     time.sleep(0.3)  # the answer is there long before anybody looks
     assert await asked == b"there" and not redis.is_left_alone
+
+
+async def test_a_connection_that_is_lost_while_nobody_waits_is_counted(proxied: tuple[Redis, Proxy]) -> None:
+    redis, proxy = proxied
+    await redis.line.run("PING")
+    assert redis.line.losses == 0
+    proxy.cut()
+    await until(lambda: asyncio.sleep(0, redis.line.losses == 1))
+    await redis.line.run("PING")
+    assert redis.line.losses == 1
+    redis.line.hang_up()
+    redis.line.hang_up()
+    assert redis.line.losses == 2

@@ -51,12 +51,16 @@ class Decision:
 
 
 class Store:
-    """The scripts with their keys. After Redis was away, and every `_EPOCH_MS` without a process, all units are loaded anew."""
+    """The scripts with their keys.
+
+    All units are loaded anew after Redis was away, on a new connection to it, and after `_EPOCH_MS` without a process.
+    """
 
     def __init__(self, redis: Redis, settings: RateSettings) -> None:
         self._redis = redis
         self._prefix = settings.rl_redis_prefix
-        self._lost = False
+        self._failures = 0
+        self._begun = (-1, 0)  # losses of the line and failures, as they were when this process last began an epoch
 
         script = redis.script
         self._admit, self._release, self._renew = script(scripts.ADMIT), script(scripts.RELEASE), script(scripts.RENEW)
@@ -175,13 +179,13 @@ class Store:
 
     async def _ask(self, command: Callable[[], Awaitable[Any]]) -> Any:
         try:
-            if self._lost:
-                # It may have forgotten, and PostgreSQL may have counted meanwhile: whoever comes next loads.
+            while self._begun != (known := (self._redis.line.losses, self._failures)):
+                # It may have forgotten, or remember what was some time ago, and PostgreSQL may have counted: whoever comes next loads.
                 await self._redis.ask(lambda: self._redis.line.run("SET", self._epoch, new_id("epoch"), "PX", _EPOCH_MS))
-                self._lost = False
+                self._begun = known
             return await self._redis.ask(command)
         except RedisAwayError:
-            self._lost = True
+            self._failures += 1
             raise
 
     def _key(self, *parts: str) -> str:

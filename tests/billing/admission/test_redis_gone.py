@@ -9,6 +9,7 @@ import pytest
 
 from nexusrag.billing.admission.facade import Admissions
 from nexusrag.infra.redis import Redis
+from nexusrag.kernel import clock
 from nexusrag.kernel.ids import new_id
 from tests.billing.admission.conftest import limit, limited_by, used
 from tests.support.api import Api, error_of
@@ -112,6 +113,45 @@ async def test_the_hard_cap_holds_without_redis_and_after_it_came_back(servers: 
         answers = await asyncio.gather(*(person.get("/v1/corpora") for _ in range(10)))
         assert sum(answer.status_code == 200 for answer in answers) == 4
         assert error_of(next(answer for answer in answers if answer.status_code != 200)) == ("QUOTA_EXCEEDED", 402)
+
+
+async def test_a_redis_that_came_back_with_older_data_takes_no_units_away(servers: Servers) -> None:
+    """So soon that its epoch still stands, and while nobody waited for an answer."""
+    async with behind_a_proxy(servers) as (api, proxy):
+        person = await api.person()
+        await limit(api, person.tenant, daily_requests_limit=6, hard_cap_enabled=True)
+        store, redis = api.resources.get(Admissions).store, Redis(servers.settings.stores)
+        for _ in range(3):
+            await person.get("/v1/corpora")
+        kept = {key: await redis.client.dump(key) for key in store._units(person.tenant, clock.now().date())}
+        for _ in range(2):
+            await person.get("/v1/corpora")
+
+        async def counted() -> int:
+            return await count(api, "select sum(plain_units) from usage_periods where tenant_id = $1 and period = 'day'", person.tenant)
+
+        async def written() -> bool:
+            return await counted() == 5
+
+        await until(written)
+        for key, value in kept.items():
+            await redis.client.restore(key, 0, value, replace=True)
+        proxy.cut()
+        await redis.close()
+
+        async def back() -> bool:
+            return "X-RateLimit-Status" not in (await person.get("/v1/admin/plans")).headers
+
+        await until(back)
+        assert await used(person) == (5, 5)
+        assert [(await person.get("/v1/corpora")).status_code for _ in range(3)] == [200, 402, 402]
+
+        async def more() -> bool:
+            now = await counted()
+            assert now >= 5, "what was counted was taken back"
+            return now == 6
+
+        await until(more)
 
 
 async def test_a_hard_cap_is_not_passed_without_redis(servers: Servers) -> None:
