@@ -14,7 +14,7 @@ from nexusrag.infra.database import Work
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel import clock
 from nexusrag.providers.embeddings.port import Embedder, EmbeddingModel
-from nexusrag.providers.llm.port import estimate_tokens
+from nexusrag.providers.llm.port import CHARACTERS_PER_TOKEN, estimate_tokens, most_tokens, most_tokens_like
 from nexusrag.settings import Settings
 
 REWRITE, ANSWER = "question", "answer"
@@ -64,11 +64,16 @@ class Meter:
         return Spent(read + wrote, tuple(priced(self.prices, metered, at or clock.now())), estimated)
 
     def most(self, question: str, said_before: Sequence[tuple[str, str]], top_k: int, output_tokens: int, *, audio: bool) -> Spent:
-        """What a run may take at most, by estimate: its passages are not known yet."""
+        """What a run may take at most, by estimate.
+
+        Its passages are not known yet: they are taken to be in the script of what was asked and answered so far.
+        """
         ingestion = self.settings.ingestion
-        said = estimate_tokens(question, *(content for _, content in said_before))
-        passages = top_k * estimate_tokens("x" * (ingestion.chunk_size_chars + ingestion.chunk_overlap_chars))
-        read = min(self.gateway.prompt_tokens, said + passages + prompts.FRAME_TOKENS)
+        texts = [question, *(content for _, content in said_before)]
+        said = most_tokens(*texts)
+        passages = top_k * most_tokens_like(texts, ingestion.chunk_size_chars + ingestion.chunk_overlap_chars)
+        window = most_tokens_like(texts, self.gateway.prompt_tokens * CHARACTERS_PER_TOKEN)  # prompts are trimmed by characters
+        read = min(window, said + passages + prompts.FRAME_TOKENS)
         if said_before:
             read, output_tokens = read + said + prompts.FRAME_TOKENS, output_tokens + _REWRITTEN
         spoken = Spoken(output_tokens * 4 if audio else 0)
