@@ -13,7 +13,9 @@ class IngestionSettings(Group):
     )
     ingest_queue_name: str = Field("ingest", description="name of the queue that carries wake-ups")
     ingest_max_retries: int = Field(3, ge=1, le=20, description="attempts at one job before it is failed")
-    ingest_max_concurrency: int = Field(4, ge=1, le=1000, description="documents in work at once in one process")
+    ingest_max_concurrency: int = Field(
+        4, ge=1, le=1000, description="documents in work at once in one process; older name: INGEST_BULKHEAD_MAX_CONCURRENCY"
+    )
     worker_heartbeat_interval_s: float = Field(10, gt=0, description="how often a worker reports that it lives")
     worker_heartbeat_stale_after_s: float = Field(60, gt=0, description="age from which a worker counts as gone")
     parse_timeout_s: float = Field(60, gt=0, description="longest time for parsing one document")

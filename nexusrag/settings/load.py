@@ -31,6 +31,9 @@ from nexusrag.settings.storage import StorageSettings
 from nexusrag.settings.stores import StoreSettings
 from nexusrag.settings.web import WebSettings
 
+# Older names, still read where the name of today is not set.
+_OLDER = {"RUN_BULKHEAD_MAX_CONCURRENCY": "RUN_MAX_CONCURRENCY", "INGEST_BULKHEAD_MAX_CONCURRENCY": "INGEST_MAX_CONCURRENCY"}
+
 
 class SettingsError(Exception):
     """The environment cannot be used. `lines` holds one message per fault, each naming its variable."""
@@ -81,11 +84,12 @@ def groups() -> dict[str, type[Group]]:
 def load(home: Path | None = None, env: Mapping[str, str] | None = None) -> Settings:
     """Settings from `env` (default: the process environment over `.env` in the working directory).
 
-    An empty variable counts as not set. `home` wins over `NEXUSRAG_HOME`, which wins over `./var`.
+    An empty variable counts as not set, and a setting wins over its older name. `home` wins over `NEXUSRAG_HOME`, which wins over `./var`.
     Raises SettingsError with one line per fault.
     """
     source = {**dotenv_values(".env"), **os.environ} if env is None else dict(env)
     given = {key: value for key, value in source.items() if value}
+    given = {newer: given[older] for older, newer in _OLDER.items() if older in given} | given
     values: dict[str, Any] = {"home": (home or Path(given.get("NEXUSRAG_HOME", "var"))).absolute()}
     faults: list[str] = []
     for name, group in groups().items():

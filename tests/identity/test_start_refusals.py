@@ -76,6 +76,18 @@ def test_every_setting_that_cannot_be_read_is_named_without_its_secret() -> None
     assert len(caught.value.lines) == len(env) == len(str(caught.value).splitlines())
 
 
+def test_older_names_of_the_limits_of_a_process_are_read_and_the_names_of_today_win() -> None:
+    older = {"RUN_BULKHEAD_MAX_CONCURRENCY": "3", "INGEST_BULKHEAD_MAX_CONCURRENCY": "2"}
+
+    def limits(**env: str) -> tuple[int, int]:
+        settings = load(Path("var"), env)
+        return settings.runs.run_max_concurrency, settings.ingestion.ingest_max_concurrency
+
+    assert limits() == (10, 4)
+    assert limits(**older) == limits(**older, RUN_MAX_CONCURRENCY="", INGEST_MAX_CONCURRENCY="") == (3, 2)
+    assert limits(**older, RUN_MAX_CONCURRENCY="7", INGEST_MAX_CONCURRENCY="6") == (7, 6)
+
+
 async def test_a_process_with_faults_does_not_start(servers: Servers) -> None:
     settings = servers.with_env(
         AUTH_DEV_BYPASS="true", API_HOST="0.0.0.0", UI_CURSOR_SECRET="short", DATABASE_URL="postgresql://x@127.0.0.1:9/x"
