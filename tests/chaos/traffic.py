@@ -214,7 +214,7 @@ class Client:
             await asyncio.sleep(0.05)
             return False
         try:
-            await self._noted(answer, 1 if story.run else 3)
+            await self._noted(answer, 0 if story.run else 3)
             if not answer.is_success:
                 await answer.aread()
                 await asyncio.sleep(0.05)
@@ -225,7 +225,7 @@ class Client:
                     self._account.faults.append(fault)
                     return True
                 if cancel and story.run:
-                    cancel = await self._once("POST", f"/v1/runs/{story.run}/cancel") is None
+                    cancel = await self._once("POST", f"/v1/runs/{story.run}/cancel", units=0) is None
                 if most is not None and story.pieces >= most:
                     break
         except httpx.TransportError:

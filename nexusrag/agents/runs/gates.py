@@ -1,4 +1,4 @@
-"""What each run route demands. Runs are their caller's own: nobody else finds them."""
+"""What each run route demands. Runs are their caller's own: nobody else finds them. A run that was begun is paid for."""
 
 from nexusrag.kernel.actions import Action, Resource
 from nexusrag.kernel.events import EventType
@@ -17,6 +17,6 @@ CREATE = gate(
     legacy=True,
     enveloped=False,
 )
-READ = gate(Action.RUNS_READ, Resource.RUN)
-EVENTS = gate(Action.RUNS_READ, enveloped=False)
-CANCEL = gate(Action.RUNS_CANCEL, Resource.RUN, audit=EventType.RUN_CANCELLED)
+READ = gate(Action.RUNS_READ, Resource.RUN, units=0)
+EVENTS = gate(Action.RUNS_READ, enveloped=False, units=0)
+CANCEL = gate(Action.RUNS_CANCEL, Resource.RUN, audit=EventType.RUN_CANCELLED, units=0)

@@ -1,6 +1,7 @@
 """What the routes of provisioning demand: a token of the tenant's own for resources, an admin for tokens.
 
 Events say which attributes changed, so the services add them. A client repeats its requests by its own rules: no Idempotency-Key.
+Provisioning counts no units: whoever leaves is disabled by it, and a directory that is kept in step must not use up what people work with.
 """
 
 from nexusrag.kernel.actions import Action, Resource
@@ -20,6 +21,7 @@ def _provision(on: Resource | None = None, *, transaction: bool = True, despite_
         enveloped=False,
         transaction=transaction,
         despite_freeze=despite_freeze,
+        units=0,
     )
 
 
@@ -31,5 +33,5 @@ DESCRIBE = _provision(transaction=False)
 
 CREATE_TOKEN = gate(Action.SCIM_TOKENS_MANAGE, feature=Feature.SCIM, audit=EventType.SCIM_TOKEN_CREATED, shown_once="token")
 # Whose plan has lost the feature, or where it is switched off, can still take a token away.
-REVOKE_TOKEN = gate(Action.SCIM_TOKENS_MANAGE, Resource.SCIM_TOKEN, at="body")
-LIST_TOKENS = gate(Action.SCIM_TOKENS_MANAGE)
+REVOKE_TOKEN = gate(Action.SCIM_TOKENS_MANAGE, Resource.SCIM_TOKEN, at="body", units=0)
+LIST_TOKENS = gate(Action.SCIM_TOKENS_MANAGE, units=0)

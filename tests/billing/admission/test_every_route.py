@@ -8,7 +8,19 @@ from tests.support.api import Api
 
 # What a tenant whose units are used up must still be able to do, and what only shows how much is left.
 FREE = {
-    Action.PLANS_READ, Action.PLANS_ASSIGN, Action.PLANS_REQUEST, Action.CONSOLE_READ,
+    Action.PLANS_READ, Action.PLANS_ASSIGN, Action.PLANS_REQUEST, Action.CONSOLE_READ, Action.RUNS_READ, Action.RUNS_CANCEL,
+    Action.AUDIO_READ, Action.SCIM_PROVISION,
+}  # fmt: skip
+# Of actions that count otherwise: what takes access away, and where it is found.
+FREE_ROUTES = {
+    ("GET", "/v1/admin/api-keys"), ("PATCH", "/v1/admin/api-keys/{key_id}"), ("GET", "/v1/self-serve/api-keys"),
+    ("POST", "/v1/self-serve/api-keys/{key_id}/revoke"), ("GET", "/v1/admin/identity/users"),
+    ("POST", "/v1/admin/identity/users/{user_id}/disable"), ("PATCH", "/v1/admin/identity/users/{user_id}/role"),
+    ("GET", "/v1/auth/sessions"), ("DELETE", "/v1/auth/sessions/{auth_session_id}"), ("POST", "/v1/auth/logout"),
+    ("POST", "/v1/auth/password"),
+    ("GET", "/v1/admin/identity/invitations"), ("POST", "/v1/admin/identity/invitations/{invitation_id}/revoke"),
+    ("GET", "/v1/admin/identity/providers"), ("POST", "/v1/admin/identity/providers/{provider_id}/disable"),
+    ("GET", "/v1/admin/identity/scim/tokens"), ("POST", "/v1/admin/identity/scim/token/revoke"),
 }  # fmt: skip
 PROBED = {"/v1/health", "/v1/healthz", "/v1/metrics", "/health", "/healthz"}
 
@@ -40,6 +52,8 @@ def test_runs_count_three_units_public_routes_none_and_others_at_most_one(api: A
         else:
             assert gate.units in (0, 1), route.path
         assert gate.units == 0 or gate.action not in FREE, route.path
+    units = {(method, route.path): route.gate.units for route in routes(api) for method in route.methods or ()}
+    assert {route: units.get(route) for route in FREE_ROUTES} == dict.fromkeys(FREE_ROUTES, 0)
 
 
 def test_every_route_passes_the_limits_that_are_meant_for_it(api: Api) -> None:

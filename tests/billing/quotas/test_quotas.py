@@ -9,7 +9,7 @@ import pytest
 from nexusrag.billing.quotas.limits import Override, Quota, resolve
 from nexusrag.kernel.features import FEATURES_OF, Feature, PlanId
 from nexusrag.kernel.ids import new_id
-from tests.support.api import Api, Person, error_of
+from tests.support.api import Api, Person, error_of, parse_events
 from tests.support.behind import audited, rows
 from tests.support.installation import Servers, serving
 from tests.support.processes import until
@@ -110,6 +110,33 @@ async def test_a_tenant_at_its_cap_is_refused_can_look_and_can_be_raised(free: A
     assert (await customer.get("/v1/corpora")).status_code == 402
     (blocked,) = await audited(free, customer.tenant, "quota.hard_cap_blocked")
     assert json.loads(blocked["metadata"])["limit"] == 4, "one a minute, however many are refused"
+
+
+async def test_a_tenant_at_its_cap_can_take_access_away(free: Api) -> None:
+    admin = await free.person()
+    leaking, leaver = await free.person(tenant=admin.tenant), await free.person("reader", tenant=admin.tenant)
+    await limits(free, admin, daily_requests_limit=0)
+    assert (await admin.get("/v1/corpora")).status_code == 402
+    (found,) = [key for key in (await admin.get("/v1/admin/api-keys")).json()["data"]["items"] if key["key_id"] == leaking.key_id]
+    assert (await admin.post(f"/v1/self-serve/api-keys/{found['key_id']}/revoke")).status_code == 200
+    assert (await admin.patch(f"/v1/admin/api-keys/{leaver.key_id}", json={"active": False})).status_code == 200
+    assert leaver.user_id in [user["id"] for user in (await admin.get("/v1/admin/identity/users")).json()["data"]["items"]]
+    assert (await admin.post(f"/v1/admin/identity/users/{leaver.user_id}/disable")).status_code == 200
+    await leaking.soon("/v1/admin/plans", 401)
+    assert (await admin.post("/v1/self-serve/api-keys", json={"role": "reader"})).status_code == 402
+
+
+async def test_a_tenant_at_its_cap_still_has_the_runs_that_it_paid_for(free: Api) -> None:
+    person = await free.person()
+    events = await person.run(await person.corpus(), "What?")
+    run = str(events[0].id).rpartition(".")[0]
+    await limits(free, person, daily_requests_limit=0)
+    assert (await person.get("/v1/corpora")).status_code == 402
+    again = await person.get(f"/v1/runs/{run}/events")
+    assert (again.status_code, parse_events(again.text)) == (200, events)
+    assert (await person.get(f"/v1/runs/{run}")).status_code == 200
+    cancelled = await person.post(f"/v1/runs/{run}/cancel")
+    assert (cancelled.status_code, cancelled.headers["X-Quota-Day-Used"]) == (200, "4"), "a corpus and a run"
 
 
 async def test_a_limit_below_what_was_used_leaves_nothing_and_never_less(free: Api) -> None:
