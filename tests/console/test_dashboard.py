@@ -98,6 +98,16 @@ async def test_alerts_say_what_needs_attention(api: Api) -> None:
     assert (alerts["kill.run"], alerts["write.freeze"]) == ("critical", "critical")
 
 
+@pytest.mark.parametrize("period", ["day", "month"])
+async def test_a_tenant_at_its_cap_is_told_so(api: Api, period: str) -> None:
+    person, operator = await api.person(), await api.operator()
+    limit = {"day": "daily_requests_limit", "month": "monthly_requests_limit"}[period]
+    assert (await operator.patch(f"/v1/admin/quotas/{person.tenant}", json={limit: 0})).status_code == 200
+    assert error_of(await person.get("/v1/corpora")) == ("QUOTA_EXCEEDED", 402)
+    (alert,) = (await summary(person))["alerts"]
+    assert (alert["id"], alert["severity"]) == (f"quota.{period}", "critical")
+
+
 @pytest.mark.parametrize("days", ["0", "91", "-1", "x", "1.5"])
 async def test_the_window_is_1_to_90_days(api: Api, days: str) -> None:
     assert error_of(await (await api.person()).get(PATH, params={"window_days": days})) == ("VALIDATION_ERROR", 422)
