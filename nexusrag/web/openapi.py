@@ -7,6 +7,7 @@ from typing import Any
 from nexusrag.kernel.actions import LEAST_ROLE
 from nexusrag.kernel.errors import STATUS, ErrorCode
 from nexusrag.kernel.principal import Credential
+from nexusrag.kernel.traffic import RouteClass
 from nexusrag.web import idempotency
 from nexusrag.web.gate import Gate
 from nexusrag.web.route import GatedRoute
@@ -77,7 +78,7 @@ def _complete(operation: dict[str, Any], route: GatedRoute, method: str) -> None
         operation["responses"][str(route.status_code)]["headers"] = _REPLAYED
     refused = {route.errors.media_type: {"schema": {"$ref": f"#/components/schemas/{route.errors.model.__name__}"}}}
     frozen = method != "GET" and not gate.despite_freeze
-    for status, codes in _refusals(gate, frozen=frozen, keyed=keyed, body="requestBody" in operation, checked=checked).items():
+    for status, codes in _refusals(route, frozen=frozen, keyed=keyed, body="requestBody" in operation, checked=checked).items():
         operation["responses"][str(status)] = {
             "description": ", ".join(codes),
             **({"headers": _HEADERS[status]} if status in _HEADERS else {}),
@@ -96,19 +97,20 @@ def _security(gate: Gate) -> list[dict[str, list[str]]]:
     return [{_KEY: [LEAST_ROLE[gate.action].value, *(["operator"] if gate.operator else [])]}]
 
 
-def _refusals(gate: Gate, *, frozen: bool, keyed: bool, body: bool, checked: bool) -> dict[int, list[str]]:
+def _refusals(route: GatedRoute, *, frozen: bool, keyed: bool, body: bool, checked: bool) -> dict[int, list[str]]:
     """Codes by status that come from the way to the handler; `checked`: there are parameters or a body to be wrong.
 
     `frozen`: refused while nothing is written.
     """
-    code = ErrorCode
+    gate, code = route.gate, ErrorCode
     codes = [code.BAD_REQUEST]
     if Credential.SCIM in gate.credentials:
         codes += [code.SCIM_PAYLOAD_INVALID, code.SCIM_UNAUTHORIZED]
     elif gate.action is not None:
         codes += [code.AUTH_UNAUTHORIZED, code.AUTH_REVOKED_KEY, code.AUTH_EXPIRED_KEY, code.AUTH_INACTIVE_KEY, code.AUTH_FORBIDDEN]
     codes += [code.RATE_LIMITED] if not gate.probed else []
-    codes += [code.RATE_LIMIT_UNAVAILABLE] if not gate.probed and (gate.transaction or gate.is_public) else []
+    spared = gate.probed or route.route_class is RouteClass.OPS or not (gate.transaction or gate.is_public)
+    codes += [code.RATE_LIMIT_UNAVAILABLE] if not spared else []
     codes += [code.QUOTA_EXCEEDED] if gate.transaction and gate.units else []
     codes += [code.FEATURE_NOT_ENABLED] if gate.feature is not None else []
     codes += [code.NOT_FOUND] if gate.on is not None or gate.reach == "operators" else []

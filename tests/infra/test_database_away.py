@@ -144,7 +144,8 @@ async def test_while_it_is_away_ops_health_says_so(held: Installation, own_serve
         stranger = held.api.anonymous()
         stranger.headers["Authorization"] = f"Bearer {person.key[:-1]}{'a' if person.key[-1] != 'a' else 'b'}"
         assert (await stranger.get("/v1/ops/health")).status_code == 401
-        assert error_of(await person.get("/v1/corpora")) == ("SERVICE_UNAVAILABLE", 503)
+        for path in ("/v1/corpora", "/v1/ops/slo", "/v1/ops/authz/posture"):
+            assert error_of(await person.get(path)) == ("SERVICE_UNAVAILABLE", 503)
 
 
 async def test_a_key_refused_before_is_not_remembered_while_it_is_away(held: Installation, own_servers: Own) -> None:

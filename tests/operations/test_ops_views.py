@@ -22,6 +22,15 @@ async def test_the_operators_views_are_for_admins(api: Api) -> None:
         assert error_of(await editor.get(path)) == ("AUTH_FORBIDDEN", 403)
 
 
+async def test_the_operators_views_are_there_for_a_tenant_at_its_cap(api: Api) -> None:
+    admin, operator = await api.person(), await api.operator()
+    assert (await operator.patch(f"/v1/admin/quotas/{admin.tenant}", json={"daily_requests_limit": 0})).status_code == 200
+    assert error_of(await admin.get("/v1/corpora")) == ("QUOTA_EXCEEDED", 402)
+    for path in ("/v1/ops/health", "/v1/ops/ingestion", "/v1/ops/metrics", "/v1/ops/authz/posture"):
+        assert (await admin.get(path)).status_code == 200, path
+    assert error_of(await admin.get("/v1/ops/slo")) == ("SLO_DATA_UNAVAILABLE", 503)
+
+
 @pytest.mark.slow
 async def test_all_is_well_while_a_worker_reports(api: Api) -> None:
     admin = await api.person()

@@ -138,7 +138,8 @@ class Admissions:
 
     async def _without_redis(self, call: CallContext, quota: Quota, lease: Lease) -> Admission:
         await self.tell_degraded(call)
-        if self._rates.rate_limit_enabled and self._rates.rl_fail_mode == "closed" and call.gate.transaction:
+        closed = self._rates.rate_limit_enabled and self._rates.rl_fail_mode == "closed"
+        if closed and call.gate.transaction and call.route_class is not RouteClass.OPS:
             raise unavailable()
         call.headers[STATUS] = "degraded"
         if not call.gate.transaction:

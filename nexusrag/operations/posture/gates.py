@@ -5,4 +5,4 @@ from nexusrag.kernel.events import EventType
 from nexusrag.kernel.features import Feature
 from nexusrag.web.gate import gate
 
-READ = gate(Action.OPS_READ, feature=Feature.OPS_ADMIN_ACCESS, audit=EventType.OPS_VIEWED)
+READ = gate(Action.OPS_READ, feature=Feature.OPS_ADMIN_ACCESS, audit=EventType.OPS_VIEWED, units=0)

@@ -15,4 +15,4 @@ ASSIGN = gate(Action.SLA_MANAGE, reach="operators", audit=EventType.SLA_ASSIGNME
 MEASUREMENTS = gate(Action.SLA_READ, reach="operators")
 INCIDENTS = gate(Action.SLA_READ)
 RESOLVE = gate(Action.SLA_MANAGE, Resource.SLA_INCIDENT, audit=EventType.SLA_INCIDENT_RESOLVED)
-SLO = gate(Action.OPS_READ, feature=Feature.OPS_ADMIN_ACCESS, audit=EventType.OPS_VIEWED)
+SLO = gate(Action.OPS_READ, feature=Feature.OPS_ADMIN_ACCESS, audit=EventType.OPS_VIEWED, units=0)

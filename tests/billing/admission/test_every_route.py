@@ -9,7 +9,7 @@ from tests.support.api import Api
 # What a tenant whose units are used up must still be able to do, and what only shows how much is left.
 FREE = {
     Action.PLANS_READ, Action.PLANS_ASSIGN, Action.PLANS_REQUEST, Action.CONSOLE_READ, Action.DASHBOARD_READ, Action.RUNS_READ,
-    Action.RUNS_CANCEL, Action.AUDIO_READ, Action.SCIM_PROVISION,
+    Action.RUNS_CANCEL, Action.AUDIO_READ, Action.SCIM_PROVISION, Action.OPS_READ,
 }  # fmt: skip
 # Of actions that count otherwise: what takes access away, and where it is found.
 FREE_ROUTES = {

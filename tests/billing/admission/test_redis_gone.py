@@ -11,6 +11,7 @@ from nexusrag.billing.admission.facade import Admissions
 from nexusrag.infra.redis import Redis
 from nexusrag.kernel import clock
 from nexusrag.kernel.ids import new_id
+from nexusrag.web.route import GatedRoute
 from tests.billing.admission.conftest import limit, limited_by, used
 from tests.support.api import Api, error_of
 from tests.support.behind import count, rows
@@ -28,6 +29,13 @@ DEGRADED = (
 async def behind_a_proxy(servers: Servers, **env: str) -> AsyncIterator[tuple[Api, Proxy]]:
     async with redis_proxy(servers) as (proxy, url), limited_by(servers, REDIS_URL=url, **RATES, **env) as api:
         yield api, proxy
+
+
+def operators_views(api: Api) -> set[str]:
+    paths = {route.path for route in api.app.router.routes if isinstance(route, GatedRoute) and "GET" in (route.methods or ())}
+    views = {path for path in paths if path.startswith("/v1/ops/")}
+    assert {"/v1/ops/health", "/v1/ops/slo", "/v1/ops/authz/posture"} <= views
+    return views
 
 
 async def test_open_admits_and_says_so_once(servers: Servers) -> None:
@@ -53,7 +61,9 @@ async def test_closed_refuses_all_but_operators_and_probes(servers: Servers) -> 
         refused = await person.get("/v1/corpora")
         assert error_of(refused) == ("RATE_LIMIT_UNAVAILABLE", 503) and refused.headers["Retry-After"] == "1"
         assert error_of(await api.anonymous().post("/v1/auth/login", json={})) == ("RATE_LIMIT_UNAVAILABLE", 503)
-        assert (await person.get("/v1/ops/health")).status_code == 200
+        for path in operators_views(api):
+            answer = await person.get(path)
+            assert answer.status_code == 200 or error_of(answer) == ("SLO_DATA_UNAVAILABLE", 503), path
         assert (await api.anonymous().get("/v1/health")).status_code == 200
 
 
