@@ -32,7 +32,7 @@ class ProfileIn(BaseModel):
 
 
 class ProfilePatch(BaseModel):
-    """What is left out stays."""
+    """What is left out, or null, stays; a null `route_class` makes the profile one of all classes."""
 
     model_config = ConfigDict(extra="forbid")
     name: _Name | None = None

@@ -63,11 +63,8 @@ async def create(call: CallContext, body: ProfileIn) -> ProfileOut:
 
 async def update(call: CallContext, profile: Any, patch: ProfilePatch) -> ProfileOut:
     """What the patch names, checked together with what stays."""
-    given = patch.model_dump(exclude_unset=True)
+    given = {name: value for name, value in patch.model_dump(exclude_unset=True).items() if value is not None or name == "route_class"}
     given.pop("tenant_id", None)  # their own, or refused before
-    nulls = [name for name, value in given.items() if value is None and name != "route_class"]
-    if nulls:
-        raise _invalid(f"{nulls[0]} cannot be null; leave out what stays as it is.", nulls[0])
     profile = await repository.find(call.db, profile["id"], lock=True)  # as it is now that nobody else changes it
     whole = {**{name: profile[name] for name in _FIELDS}, **given}
     _check(call, profile["scope"], whole)

@@ -26,7 +26,7 @@ class PolicyIn(BaseModel):
 
 
 class PolicyPatch(BaseModel):
-    """What is left out stays; a configuration is replaced as a whole."""
+    """What is left out, or null, stays; a configuration is replaced as a whole."""
 
     model_config = ConfigDict(extra="forbid")
     name: _Name | None = None

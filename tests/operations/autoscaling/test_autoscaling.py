@@ -138,8 +138,16 @@ async def test_a_profile_is_changed_together_with_what_stays(api: Api) -> None:
     path = f"{BASE}/profiles/{await made(admin)}"
     assert (await admin.patch(path, json={"max_replicas": 3})).json()["data"]["max_replicas"] == 3
     assert error_of(await admin.patch(path, json={"min_replicas": 4})) == ("SLA_AUTOSCALING_PROFILE_INVALID", 422)
-    assert error_of(await admin.patch(path, json={"max_replicas": None})) == ("SLA_AUTOSCALING_PROFILE_INVALID", 422)
     assert error_of(await (await api.person()).patch(path, json={"name": "mine"})) == ("NOT_FOUND", 404)
+
+
+async def test_null_leaves_everything_of_a_profile_as_it_is_but_its_class(api: Api) -> None:
+    admin = await api.person()
+    path = f"{BASE}/profiles/{await made(admin, route_class='read')}"
+    before = (await admin.patch(path, json={})).json()["data"]
+    answer = await admin.patch(path, json={name: None for name in (*PROFILE, "tenant_id") if name != "scope"})
+    assert (answer.status_code, {**answer.json()["data"], "updated_at": None}) == (200, {**before, "updated_at": None})
+    assert (await admin.patch(path, json={"route_class": None})).json()["data"]["route_class"] is None
 
 
 async def test_a_profile_of_one_class_is_about_no_other(api: Api) -> None:

@@ -46,6 +46,18 @@ async def test_a_policy_is_made_changed_and_switched_and_its_version_rises(api: 
     assert policy["id"] in {one["id"] for one in listed}
 
 
+async def test_a_change_that_names_nothing_changes_nothing(api: Api) -> None:
+    admin = await api.person()
+    policy = await made(admin)
+    path = f"{POLICIES}/{policy['id']}"
+    for nothing in ({}, {"name": None, "tier": None, "enabled": None, "config_json": None}):
+        answer = await admin.patch(path, json=nothing)
+        assert (answer.status_code, answer.json()["data"]) == (200, policy)
+    assert await audited(api, admin.tenant, "sla.policy.updated") == []
+    changed = (await admin.patch(path, json={"name": None, "tier": "custom", "config_json": None})).json()["data"]
+    assert {**changed, "updated_at": None} == {**policy, "tier": "custom", "version": 2, "updated_at": None}
+
+
 @pytest.mark.parametrize(
     ("place", "value"),
     [
@@ -93,7 +105,8 @@ async def test_a_policy_of_the_platform_is_written_by_operators_and_seen_by_all(
     own = (await admin.get(POLICIES, params={"include_global": False})).json()["data"]["items"]
     assert policy["id"] not in {one["id"] for one in own}
     path = f"{POLICIES}/{policy['id']}"
-    assert error_of(await admin.patch(path, json={"name": "mine"})) == ("AUTH_FORBIDDEN", 403)
+    for body in ({"name": "mine"}, {}):
+        assert error_of(await admin.patch(path, json=body)) == ("AUTH_FORBIDDEN", 403)
     assert error_of(await admin.post(f"{path}/disable")) == ("AUTH_FORBIDDEN", 403)
     whole = {"name": "P", "tier": "pro", "config_json": CONFIG, "is_global": True}
     assert error_of(await admin.post(POLICIES, json=whole)) == ("AUTH_FORBIDDEN", 403)
