@@ -92,6 +92,19 @@ async def end_action(work: Work, action_id: str, status: str) -> Any:
     )
 
 
+async def end_interrupted(work: Work, profile_id: str, older_than_s: float) -> int:
+    """Fail the profile's actions that are pending for longer than anybody works on one, and end their cooldown; how many there were."""
+    number: int = await work.raw.fetchval(
+        "with ended as (update autoscaling_actions set status = 'failed', reason = 'interrupted' where tenant_id = $1 and profile_id = $2 "
+        "and status = 'pending' and created_at < now() - make_interval(secs => $3) returning current_replicas, created_at), "
+        "freed as (update autoscaling_profiles p set last_applied_at = null, replicas = ended.current_replicas from ended "
+        "where p.tenant_id = $1 and p.id = $2 and p.last_applied_at = ended.created_at) "  # not that of a later one
+        "select count(*) from ended",
+        work.tenant_id, profile_id, older_than_s,
+    )  # fmt: skip
+    return number
+
+
 async def actions(work: Work, profile_id: str | None, limit: int) -> list[Any]:
     rows: list[Any] = await work.raw.fetch(
         f"select {_ACTION} from autoscaling_actions where tenant_id = $1 and ($2::text is null or profile_id = $2) "

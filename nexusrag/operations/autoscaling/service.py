@@ -31,6 +31,8 @@ _MOST_PROFILES = 100
 _BATCH = 20
 _LEAST_REQUESTS = 20
 _LOOK_BACK = timedelta(minutes=5)
+# For the database, and for a process that is late.
+_SLACK_S = 30
 _FIELDS = (
     "name", "route_class", "min_replicas", "max_replicas", "target_p95_ms", "target_queue_depth", "cooldown_seconds", "step_up",
     "step_down", "enabled",
@@ -91,6 +93,7 @@ async def apply(call: CallContext, profile: Any, body: Evaluation) -> ActionOut:
     Raises SLA_AUTOSCALING_COOLDOWN_ACTIVE, and SLA_AUTOSCALING_EXECUTOR_UNAVAILABLE or, where there are not as many replicas as was
     said, CONFLICT; after these two there is no cooldown.
     """
+    await _end_interrupted(call.resources, call.db, profile["id"])
     profile = await repository.find(call.db, profile["id"], lock=True)
     signals = await _signals(call.resources, call.db, profile, body)
     recommended = _recommended(call.resources, profile, body, signals)
@@ -130,6 +133,7 @@ async def in_background(resources: Resources) -> None:
 async def _evaluate_one(resources: Resources, tenant_id: str, profile_id: str) -> None:
     settings, database = resources.get(Settings).autoscaling, resources.get(Database)
     async with database.work(tenant_id) as work:
+        await _end_interrupted(resources, work, profile_id)
         profile = await repository.find(work, profile_id)
     acts = profile is not None and profile["scope"] != "tenant"
     known = await resources.get(Executor).replicas() if acts and not settings.autoscaling_dry_run else None
@@ -194,6 +198,13 @@ async def _failed(resources: Resources, tenant_id: str, profile: Any, action: Ma
     async with resources.get(Database).work(tenant_id) as work:
         await repository.end_action(work, action["id"], "failed")
         await repository.end_cooldown(work, profile["id"], profile["replicas"])
+
+
+async def _end_interrupted(resources: Resources, work: Work, profile_id: str) -> None:
+    """End what a process left when it died: whoever carries an action out asks twice, and notes how it ended."""
+    allowed_s = 2 * resources.get(Settings).autoscaling.autoscaling_kubernetes_timeout_s + _SLACK_S
+    if await repository.end_interrupted(work, profile_id, allowed_s):
+        log.warning("autoscaling.interrupted", profile=profile_id)
 
 
 async def _signals(resources: Resources, work: Work, profile: Any, body: Evaluation) -> Signals:

@@ -18,6 +18,7 @@ from tests.operations.sla.measured import after, under
 from tests.support.api import Api, Person, error_of
 from tests.support.behind import audited, rows
 from tests.support.installation import Servers, serving
+from tests.support.soon import soon
 
 BASE = "/v1/admin/sla/autoscaling"
 PROFILE: dict[str, Any] = {
@@ -190,6 +191,54 @@ async def test_in_the_background_a_profile_is_evaluated_once_in_its_interval(api
             listed = (await admin.get(f"{BASE}/actions", params={"profile_id": profile})).json()["data"]["items"]
     assert [(one["action"], one["status"], one["created_by"]) for one in listed] == [("scale_up", "recommended", "system")]
     assert len(await audited(api, admin.tenant, "sla.autoscaling.recommended")) == 1
+
+
+async def pending(api: Api, person: Person, profile: str, began: str) -> str:
+    """As a process leaves it that dies while it carries an action out: on record, with its cooldown, since so long."""
+    action = new_id("asa")
+    await rows(
+        api, "insert into autoscaling_actions (tenant_id, id, profile_id, route_class, action, reason, current_replicas, "
+        "recommended_replicas, status, executor, signals, created_by, created_at) values ($1, $2, $3, 'run', 'scale_up', "
+        f"'p95_above_target', 1, 3, 'pending', 'kubernetes', '{{}}', 'system', now() - interval '{began}')", person.tenant, action, profile,
+    )  # fmt: skip
+    await rows(
+        api, "update autoscaling_profiles p set last_applied_at = a.created_at, replicas = 3 from autoscaling_actions a "
+        "where a.id = $1 and p.id = a.profile_id", action,
+    )  # fmt: skip
+    return action
+
+
+async def standing(api: Api, action: str) -> tuple[Any, ...]:
+    """Status and reason of the action; whether its profile's cooldown has begun, and with how many replicas."""
+    (row,) = await rows(
+        api, "select a.status, a.reason, p.last_applied_at is not null as cooling, p.replicas from autoscaling_actions a "
+        "join autoscaling_profiles p on p.id = a.profile_id where a.id = $1", action,
+    )  # fmt: skip
+    return tuple(row.values())
+
+
+async def test_in_the_background_an_action_whose_process_died_is_ended_with_its_cooldown(api: Api) -> None:
+    admin = await api.person()
+    profiles = [await made(admin, cooldown_seconds=86_400, target_queue_depth=10_000) for _ in range(3)]
+    dead, later, alive = [await pending(api, admin, profile, began) for profile, began in zip(profiles, ("1 h", "1 h", "5 s"), strict=True)]
+    await rows(api, "update autoscaling_profiles set last_applied_at = now() where id = $1", profiles[1])  # since then somebody applied it
+    await rows(api, "update autoscaling_profiles set enabled = true, evaluated_at = null where tenant_id = $1", admin.tenant)
+    await in_background(api.resources)
+
+    async def ended() -> Any:  # the worker behind the API may have been first
+        return [await standing(api, action) for action in (dead, later, alive)]
+
+    expected = [("failed", "interrupted", False, 1), ("failed", "interrupted", True, 3), ("pending", "p95_above_target", True, 3)]
+    await soon(ended, expected, within_s=10)
+
+
+async def test_whoever_applies_a_profile_is_not_held_up_by_an_action_whose_process_died(api: Api) -> None:
+    operator = await api.operator()
+    profile = await made(operator, enabled=True, cooldown_seconds=86_400)
+    action = await pending(api, operator, profile, "1 h")
+    assert (await operator.post(f"{BASE}/apply", json=asked(profile))).status_code == 200
+    assert (await standing(api, action))[:2] == ("failed", "interrupted")
+    await operator.patch(f"{BASE}/profiles/{profile}", json={"enabled": False})
 
 
 @asynccontextmanager
