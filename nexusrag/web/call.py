@@ -42,7 +42,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class CallContext:
-    """What stages and services share about one request. `headers` go on the answer."""
+    """What stages and services share about one request. `headers` go on an answer of success, `always` on refusals as well."""
 
     request: Request
     gate: Gate
@@ -75,6 +75,7 @@ class CallContext:
     slot: Slot | None = None
     idempotency: tuple[str, str, bytes] | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    always: dict[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     # What admission decided in its one round trip; each stage raises its own part of it.
     admission: Any = None

@@ -92,7 +92,7 @@ async def store(call: CallContext, status: int, body: bytes) -> None:
 
 
 def _stored(call: CallContext, row: Any) -> Response:
-    headers = {**row["headers"], **call.headers, "X-Request-Id": call.request_id}
+    headers = {**row["headers"], **call.always, **call.headers, "X-Request-Id": call.request_id}
     return Response(row["body"], status_code=row["status"], headers=headers)
 
 

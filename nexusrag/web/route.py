@@ -155,7 +155,8 @@ class GatedRoute(APIRoute):
                 body = response.payload if plain else enveloped(response.payload, call.request_id, response.page)
                 response = Response(body, status_code=call.status or response.status_code, media_type="application/json")
         # In one go: set one by one, each would look through those before it.
-        given = {name.lower().encode("latin-1"): value.encode("latin-1") for name, value in call.headers.items()}
+        headers = {**call.always, **call.headers}
+        given = {name.lower().encode("latin-1"): value.encode("latin-1") for name, value in headers.items()}
         given[b"x-request-id"] = call.request_id.encode("latin-1")
         response.raw_headers[:] = [*(header for header in response.raw_headers if header[0] not in given), *given.items()]
         if call.legacy:
@@ -166,10 +167,14 @@ class GatedRoute(APIRoute):
         call.drop_work()
         await pipeline.denied(call, error)
         if error.told is not None and call.request.headers.get("accept", "").startswith("text/event-stream"):
-            return sse.refused(error, call.request_id, error.told)
-        if call.legacy:
-            return error_response(error, call.request_id, legacy=True, headers=legacy_headers())
-        return self.errors.answer(error, call.request_id)
+            response = sse.refused(error, call.request_id, error.told)
+        elif call.legacy:
+            response = error_response(error, call.request_id, legacy=True, headers=legacy_headers())
+        else:
+            response = self.errors.answer(error, call.request_id)
+        for name, value in call.always.items():
+            response.headers.setdefault(name, value)
+        return response
 
 
 async def _tell(call: CallContext, response: Response, refused: ApiError | None) -> None:

@@ -141,7 +141,7 @@ class Admissions:
         closed = self._rates.rate_limit_enabled and self._rates.rl_fail_mode == "closed"
         if closed and call.gate.transaction and call.route_class is not RouteClass.OPS:
             raise unavailable()
-        call.headers[STATUS] = "degraded"
+        call.always[STATUS] = "degraded"
         if not call.gate.transaction:
             return Admission(quota, counted=False)
         async with self._database.work(lease.tenant_id) as work:

@@ -51,7 +51,7 @@ class Strangers:
             await self._admissions.tell_degraded(call)
             if self._closed:
                 raise unavailable() from None
-            call.headers[STATUS] = "degraded"
+            call.always[STATUS] = "degraded"
             return False
         if wait_ms > 0:
             self._block(address, wait_ms)

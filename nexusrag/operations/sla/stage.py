@@ -30,13 +30,15 @@ async def guard(call: CallContext) -> None:
     settings = call.of(Settings).sla
     if settings.sla_engine_enabled:
         call.of(Measurer).watch(call)
+    decisions = call.of(Decisions)
+    met = decisions.of(call.principal.tenant_id, call.route_class)
+    if met is not None:  # whatever refuses the request now, its answer says how its tenant stands
+        _say(call, *met)
     if call.principal.is_admin or call.route_class is RouteClass.OPS or _resumes(call):
         return
     if await forced(call.resources, shedding(call.route_class.value), call.principal.tenant_id):
         stand = Stand(Status.BREACHED, Decision.SHED, _window_end(settings))
         raise _shed(call, BY_HAND, stand, "forced")
-    decisions = call.of(Decisions)
-    met = decisions.of(call.principal.tenant_id, call.route_class)
     if met is None or met[1].decision is not Decision.SHED or not settings.sla_shed_enabled:
         return
     if decisions.sheds(call.principal.tenant_id, call.route_class):
@@ -52,9 +54,7 @@ async def apply(call: CallContext) -> None:
     if met is None:
         return
     bound, stand = met
-    # Whoever was let through is degraded at least.
-    decision = stand.decision if stand.decision is not Decision.SHED else _least(bound)
-    call.headers.update(_headers(call.route_class, bound.policy_id, stand, decision))
+    decision = _say(call, bound, stand)
     if decision is Decision.ALLOW:
         return
     decisions.enforced[call.principal.tenant_id, call.route_class, bound.policy_id, decision] += 1
@@ -81,6 +81,13 @@ def degrade(call: CallContext, mitigation: Mitigation, settings: SlaSettings) ->
         call.limits.tighten(local_only=True)
         applied.append("provider_fallback")
     return applied
+
+
+def _say(call: CallContext, bound: Bound, stand: Stand) -> Decision:
+    """Put into the headers what becomes of whoever is served, and return it: in place of being shed, to be degraded at least."""
+    decision = stand.decision if stand.decision is not Decision.SHED else _least(bound)
+    call.always.update(_headers(call.route_class, bound.policy_id, stand, decision))
+    return decision
 
 
 def _least(bound: Bound) -> Decision:

@@ -48,6 +48,8 @@ async def test_open_admits_and_says_so_once(servers: Servers) -> None:
         answers = await asyncio.gather(*(person.get("/v1/corpora") for _ in range(20)))
         assert {(answer.status_code, answer.headers["X-RateLimit-Status"]) for answer in answers} == {(200, "degraded")}
         assert await count(api, DEGRADED, "open") == before + 1
+        for refused in (await person.get("/v1/corpora/none"), await person.post("/v1/corpora", json={})):
+            assert refused.status_code in (404, 422) and refused.headers["X-RateLimit-Status"] == "degraded"
         public = await api.anonymous().get("/v1/openapi.json")
         assert public.status_code == 200
 
@@ -64,6 +66,7 @@ async def test_closed_refuses_all_but_operators_and_probes(servers: Servers) -> 
         for path in operators_views(api):
             answer = await person.get(path)
             assert answer.status_code == 200 or error_of(answer) == ("SLO_DATA_UNAVAILABLE", 503), path
+            assert answer.headers["X-RateLimit-Status"] == "degraded", path
         assert (await api.anonymous().get("/v1/health")).status_code == 200
 
 

@@ -71,6 +71,26 @@ async def test_every_answer_under_a_policy_says_how_it_stands(api: Api) -> None:
     assert answer.headers["X-SLA-Window-End"].endswith("Z")
 
 
+async def test_a_refusal_under_a_policy_says_how_it_stands_too(api: Api) -> None:
+    admin = await under(api, objectives={"p95_ms_max": {"read": 1000, "mutation": 1000}})
+    await standing(api, admin, "warning", "warn", "read", "mutation")
+    reader = await api.person("reader", admin.tenant)
+    for due, answer in (
+        (("NOT_FOUND", 404), await admin.get("/v1/corpora/none")),
+        (("VALIDATION_ERROR", 422), await admin.post("/v1/corpora", json={})),
+        (("AUTH_FORBIDDEN", 403), await reader.post("/v1/corpora", json={"name": "Mine"})),
+    ):
+        assert error_of(answer) == due
+        assert [answer.headers[name] for name in HEADERS[:1] + HEADERS[2:3]] == ["warning", "warn"]
+        assert "X-Quota-Day-Used" not in answer.headers
+    alias = await admin.get("/documents/none")
+    assert (alias.status_code, alias.headers["X-SLA-Decision"], alias.headers["Deprecation"]) == (404, "warn", "true")
+    key = {"Idempotency-Key": "once"}
+    first, again = [await admin.post("/v1/corpora", json={"name": "Mine"}, headers=key) for _ in range(2)]
+    assert [answer.headers["X-SLA-Decision"] for answer in (first, again)] == ["warn", "warn"]
+    assert again.headers["Idempotency-Replayed"] == "true"
+
+
 async def test_a_warning_goes_on_with_headers_and_an_event(api: Api) -> None:
     admin = await under(api)
     await standing(api, admin, "warning", "warn")
