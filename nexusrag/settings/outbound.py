@@ -11,7 +11,12 @@ class OutboundSettings(Group):
     outbound_allowed_networks: str = Field(
         "", description="comma-separated networks (CIDR) that may be called though they are not public, such as 127.0.0.0/8"
     )
-    ext_call_timeout_ms: int = Field(8000, ge=100, description="longest call to an outside system, streams excepted")
+    ext_call_timeout_ms: int = Field(
+        8000,
+        ge=100,
+        description="longest call to an identity provider, and to an embedding endpoint about a question (about documents: a minute, if "
+        "that is longer). Models, speech, webhooks and autoscaling have settings of their own",
+    )
 
     @field_validator("outbound_allowed_networks")
     @classmethod
