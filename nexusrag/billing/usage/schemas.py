@@ -31,7 +31,10 @@ class Requests(BaseModel):
 
 
 class RateLimitHits(BaseModel):
-    """Refusals for lack of rate tokens that are on record; of many in one second, some are."""
+    """Refusals by rates that are on record: at most one a minute for each credential, and one for the tenant's simultaneous requests.
+
+    So it says how often clients ran into limits, and not how many requests were refused.
+    """
 
     total: int
 
