@@ -27,8 +27,10 @@ PROFILE: dict[str, Any] = {
 }  # fmt: skip
 
 
-# For a process that evaluates every second, and not for the worker behind the shared API, which does so every half minute.
-DUE_HERE = "evaluated_at = now() - interval '5 seconds'"
+async def due_here(api: Api, profile_id: str, fields: str) -> None:
+    """Before all others, for a process that evaluates every second; the worker behind the shared API does so every half minute."""
+    await rows(api, "update autoscaling_profiles set evaluated_at = now() where id <> $1", profile_id)
+    await rows(api, f"update autoscaling_profiles set evaluated_at = now() - interval '5 seconds', {fields} where id = $1", profile_id)
 
 
 async def made(person: Person, **fields: Any) -> str:
@@ -230,6 +232,7 @@ async def test_in_the_background_an_action_whose_process_died_is_ended_with_its_
 
     expected = [("failed", "interrupted", False, 1), ("failed", "interrupted", True, 3), ("pending", "p95_above_target", True, 3)]
     await soon(ended, expected, within_s=10)
+    await rows(api, "update autoscaling_profiles set enabled = false where tenant_id = $1", admin.tenant)
 
 
 async def test_whoever_applies_a_profile_is_not_held_up_by_an_action_whose_process_died(api: Api) -> None:
@@ -324,7 +327,7 @@ async def test_a_step_begins_where_things_are(servers: Servers, tmp_path: Path) 
 async def test_what_was_scaled_to_nothing_stays_so(servers: Servers, tmp_path: Path) -> None:
     async with scaling(servers, tmp_path) as (operator, api, kubernetes):
         profile, kubernetes.replicas = await made(operator, scope="global", name=new_id("p")), 0
-        await rows(api, f"update autoscaling_profiles set {DUE_HERE}, enabled = true, replicas = 5 where id = $1", profile)
+        await due_here(api, profile, "enabled = true, replicas = 5")
         await in_background(api.resources)
         await operator.patch(f"{BASE}/profiles/{profile}", json={"enabled": False})
         assert (kubernetes.replicas, [method for method, _, _ in kubernetes.asked]) == (0, ["GET"])
@@ -335,7 +338,7 @@ async def test_a_dry_run_never_speaks_to_kubernetes(servers: Servers, tmp_path: 
     async with scaling(servers, tmp_path, AUTOSCALING_DRY_RUN="true") as (operator, api, kubernetes):
         profile = await made(operator, scope="global", enabled=True, min_replicas=3, name=new_id("p"))
         assert (await operator.post(f"{BASE}/apply", json=asked(profile))).json()["data"]["status"] == "dry_run"
-        await rows(api, f"update autoscaling_profiles set {DUE_HERE}, cooldown_seconds = 0, replicas = 1 where id = $1", profile)
+        await due_here(api, profile, "cooldown_seconds = 0, replicas = 1")
         await in_background(api.resources)
         assert kubernetes.asked == []
         await operator.patch(f"{BASE}/profiles/{profile}", json={"enabled": False})
@@ -345,7 +348,7 @@ async def test_a_dry_run_never_speaks_to_kubernetes(servers: Servers, tmp_path: 
 async def test_in_the_background_a_profile_of_the_platform_is_carried_out(servers: Servers, tmp_path: Path) -> None:
     async with scaling(servers, tmp_path) as (operator, api, kubernetes):
         profile = await made(operator, scope="global", min_replicas=5, name=new_id("p"))
-        await rows(api, f"update autoscaling_profiles set {DUE_HERE}, enabled = true where id = $1", profile)
+        await due_here(api, profile, "enabled = true")
         await in_background(api.resources)
         assert kubernetes.replicas == 5
         assert [body for method, _, body in kubernetes.asked if method == "PATCH"] == [{"spec": {"replicas": 5}}]
