@@ -7,6 +7,7 @@
     raise await budget_exceeded(call)                402, with the event on record, when a reservation was refused for money
     await note_reservation(call, figures, usd)       after a reservation: the headers of the answer count it
     await charge_now(resources, work, …)             priced and charged at once, for what has no reservation
+    is_known_free(resources, tenant_id, metered)     whether a job needs no transaction for the next line
     if not await hold(resources, work, …): …         a job, before it spends: reserved, or False where a budget that blocks forbids it,
     await record_cap(resources, work)                    which goes on record in a transaction of its own
     await settle_held(resources, work, …)            and when it is done; a job that is given up settles with the ledger for nothing
@@ -20,7 +21,7 @@ embedding of its question, its retrieval, and its speech (`component="tts"`, `ch
 from nexusrag.billing.costs.budgets import Budget
 from nexusrag.billing.costs.metering import Metered, priced, total
 from nexusrag.billing.costs.prices import Prices
-from nexusrag.billing.costs.service.charging import PATIENCE, best_effort, charge_now, hold, is_free, settle_held
+from nexusrag.billing.costs.service.charging import PATIENCE, best_effort, charge_now, hold, is_free, is_known_free, settle_held
 from nexusrag.billing.costs.service.spending import budget_exceeded, budget_of, cap_of, note_reservation, prices_of, record_cap
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "charge_now",
     "hold",
     "is_free",
+    "is_known_free",
     "note_reservation",
     "priced",
     "prices_of",

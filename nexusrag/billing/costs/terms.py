@@ -64,13 +64,17 @@ class TermsCache:
     async def of(self, work: Work) -> Terms:
         """Of the tenant of `work`, in which they are read unless they are known."""
         tenant_id = work.tenant_id or ""
-        held = self._held.get(tenant_id)
+        held = self.known(tenant_id)
         if held is not None:
             return held
         generation = self._held.generation
         made = self.made(*await repository.terms(work))
         self._held.put(tenant_id, made, generation)
         return made
+
+    def known(self, tenant_id: str) -> Terms | None:
+        """The same without asking, if they have been read before."""
+        return self._held.get(tenant_id)
 
     def made(self, agreed: Agreed, prices: list[Price]) -> Terms:
         return Terms(agreed, Prices(book(prices), self._platform, self._estimated_token), self._warn_ratio, self._settings)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nexusrag.billing.costs.facade import Metered, hold, record_cap, settle_held
+from nexusrag.billing.costs.facade import Metered, hold, is_known_free, record_cap, settle_held
 from nexusrag.billing.ledger.facade import settle
 from nexusrag.flags.switches import facade as flags
 from nexusrag.infra.database import Work
@@ -226,16 +226,19 @@ async def _embed(
     """
     embedder = job.resources.get(Embedder)
     known: dict[bytes, NDArray[np.float32]] = {}
-    # A reservation that is lost with the server's power is made again by the next attempt.
-    async with job.work(options=_TOLD) as work:
-        if document["live_version_id"] or len(chunks) > _EMBED_BATCH:
-            known = await index.known_vectors(work, document["id"], space_id, [chunk.hash for chunk in chunks])
-            progress = {"pages": pages, "pages_done": pages, "chunks": len(chunks), "chunks_done": len(known)}
-            await documents.set_progress(work, document["id"], progress)
-        missing = [place for place, chunk in enumerate(chunks) if chunk.hash not in known]
-        tokens = estimate_tokens(*(chunks[place].embedded for place in missing))
-        by = document.get("created_by")
-        held = await hold(job.resources, work, _subject(job), RouteClass.MUTATION, _used(job, tokens), user_id=by)
+    looks, held = bool(document["live_version_id"] or len(chunks) > _EMBED_BATCH), True
+    missing, tokens = list(range(len(chunks))), estimate_tokens(*(chunk.embedded for chunk in chunks))
+    if looks or not is_known_free(job.resources, job.tenant_id, _used(job, tokens)):
+        # A reservation that is lost with the server's power is made again by the next attempt.
+        async with job.work(options=_TOLD) as work:
+            if looks:
+                known = await index.known_vectors(work, document["id"], space_id, [chunk.hash for chunk in chunks])
+                progress = {"pages": pages, "pages_done": pages, "chunks": len(chunks), "chunks_done": len(known)}
+                await documents.set_progress(work, document["id"], progress)
+                missing = [place for place, chunk in enumerate(chunks) if chunk.hash not in known]
+                tokens = estimate_tokens(*(chunks[place].embedded for place in missing))
+            by = document.get("created_by")
+            held = await hold(job.resources, work, _subject(job), RouteClass.MUTATION, _used(job, tokens), user_id=by)
     if not held:
         async with job.work() as work:
             await record_cap(job.resources, work)

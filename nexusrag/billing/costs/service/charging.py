@@ -10,6 +10,7 @@ import structlog
 
 from nexusrag.billing.costs.metering import Metered, priced, total
 from nexusrag.billing.costs.service.spending import FEATURES, budget_of, prices_of
+from nexusrag.billing.costs.terms import TermsCache
 from nexusrag.billing.ledger.facade import Caps, Reservation, charge, reserve, settle
 from nexusrag.billing.plans.facade import held_by
 from nexusrag.infra.database import Database, Work
@@ -61,6 +62,12 @@ async def charge_now(
     now = clock.now()
     lines = priced(await prices_of(resources, work), metered, now)
     return await charge(work, subject, route_class, lines, user_id=user_id, credential_id=credential_id, at=now)
+
+
+def is_known_free(resources: Resources, tenant_id: str, metered: Sequence[Metered]) -> bool:
+    """Whether this costs nothing, as far as this process knows without asking: then there is nothing to `hold`."""
+    terms = resources.get(TermsCache).known(tenant_id)
+    return terms is not None and not total(priced(terms.prices, metered, clock.now()))
 
 
 async def hold(
