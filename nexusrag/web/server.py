@@ -1,13 +1,17 @@
 """uvicorn as we run it: httptools (strict about framing), bounded heads, and the connection at hand for cutting off stalled readers."""
 
 import asyncio
+import fcntl
 import signal
 import socket
+import sys
+import termios
 from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from nexusrag.infra.loop import new_loop
@@ -19,8 +23,9 @@ _HEAD_BYTES = 64 * 1024
 _HEAD_LINES = 100
 _HEAD_WITHIN_S = 10.0
 _PIECE_BYTES = 64 * 1024
-# A connection is closed once all was sent, and cut off when for so long nothing of it could be.
+# Whoever lets us wait for room, or for the end of a closed connection, takes so much within this time, or is cut off.
 _STALL_S = 15.0
+_LEAST_BYTES = 32 * 1024
 
 
 Headers = list[tuple[bytes, bytes]]
@@ -39,13 +44,20 @@ class _Refused:
 
 
 class _Gathered(asyncio.Transport):
-    """What is written in one turn of the loop goes out in one piece: head and body of an answer are one call of the system."""
+    """What is written in one turn of the loop goes out in one piece: head and body of an answer are one call of the system.
+
+    A reader that takes too little is cut off: `watch` begins with that.
+    """
+
+    has_own_limit = False  # whoever writes cuts off stalled readers by rules of its own
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
         self._held: list[bytes] = []
         self._size = 0
+        self._written = 0
+        self._look: asyncio.TimerHandle | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self._held:
@@ -58,25 +70,40 @@ class _Gathered(asyncio.Transport):
     def close(self) -> None:
         self._send()
         self._transport.close()
-        self._cut_when_stalled(self._transport.get_write_buffer_size())
+        self.watch()
 
-    def _cut_when_stalled(self, unsent: int) -> None:
-        if unsent:
-            self._loop.call_later(_STALL_S, self._look_again, unsent)
+    def watch(self) -> None:
+        if self._look is None and self._transport.get_write_buffer_size():
+            self._look = self._loop.call_later(_STALL_S, self._look_again, self._taken())
+
+    def unwatch(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
 
     def _look_again(self, before: int) -> None:
-        unsent = self._transport.get_write_buffer_size()
-        if unsent < before:
-            self._cut_when_stalled(unsent)
+        self._look = None
+        if self.has_own_limit or self._taken() - before >= _LEAST_BYTES:
+            self.watch()
         else:
-            self._transport.abort()
+            self.abort()
+
+    def _taken(self) -> int:
+        """What has arrived. The system takes more of us only in large steps, megabytes where the way is fast, so it is asked as well."""
+        taken = self._written - self._transport.get_write_buffer_size()
+        if sys.platform != "linux":
+            return taken
+        queued = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return taken - int.from_bytes(queued, sys.byteorder)
 
     def abort(self) -> None:
         self._held, self._size = [], 0
+        self.unwatch()
         self._transport.abort()
 
     def _send(self) -> None:
-        held, self._held, self._size = self._held, [], 0
+        held, self._held = self._held, []
+        self._written, self._size = self._written + self._size, 0
         if held:
             self._transport.write(held[0] if len(held) == 1 else b"".join(held))
 
@@ -103,8 +130,10 @@ class Protocol(HttpToolsProtocol):
     cost several times what such an answer costs, and it would have to wait for whatever is ready before it.
     """
 
+    transport: _Gathered
     _head_bytes = 0
     _in_head = True
+    _answered: RequestResponseCycle | None = None
     _head_due: asyncio.TimerHandle | None = None  # while more of a head is awaited
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -115,6 +144,23 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_over()
         super().connection_lost(exc)
+        if self._answered is not None:  # uvicorn tells the request that came last, which may be one that waits for this one
+            self._answered.disconnected = True
+            self._answered.message_event.set()
+        self.transport.abort()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.transport.watch()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self.transport.unwatch()
 
     def data_received(self, data: bytes) -> None:
         awaited = self._head_due

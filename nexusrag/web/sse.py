@@ -56,6 +56,9 @@ class EventStream(Response):
         self._closed = closed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        transport = scope.get(TRANSPORT_KEY)
+        if transport is not None:
+            transport.has_own_limit = True
         sending = asyncio.create_task(self._send_all(send))
         leaving = asyncio.create_task(_until_gone(receive))
         try:
@@ -64,12 +67,13 @@ class EventStream(Response):
                 return
             if isinstance(sending.exception(), TimeoutError):
                 # What is still buffered for a stalled reader is dropped with its connection.
-                transport = scope.get(TRANSPORT_KEY)
                 if transport is not None:
                     transport.abort()
             elif (error := sending.exception()) is not None and not isinstance(error, OSError):
                 raise error
         finally:
+            if transport is not None:
+                transport.has_own_limit = False
             for task in (sending, leaving):
                 task.cancel()
             await asyncio.gather(sending, leaving, return_exceptions=True)

@@ -103,17 +103,24 @@ class Servers:
 async def serving(settings: Settings) -> AsyncIterator[tuple[FastAPI, str]]:
     """The API on a free port of the loopback interface; yields the application and its base URL."""
     app = create_app(settings)
-    listening = socket.socket(proto=socket.IPPROTO_TCP)  # by which asyncio knows to send small packets at once
-    listening.bind(("127.0.0.1", 0))
+    async with listening(app, settings) as base_url:
+        yield app, base_url
+
+
+@asynccontextmanager
+async def listening(app: FastAPI, settings: Settings) -> AsyncIterator[str]:
+    """Any application behind our server, on a free port of the loopback interface; yields its base URL."""
+    bound = socket.socket(proto=socket.IPPROTO_TCP)  # by which asyncio knows to send small packets at once
+    bound.bind(("127.0.0.1", 0))
     server = Server(app, settings)
-    task = asyncio.create_task(server.serve(sockets=[listening]))
+    task = asyncio.create_task(server.serve(sockets=[bound]))
     while not server.started:
         if task.done():
             await task
             raise RuntimeError("the server did not start")
         await asyncio.sleep(0.01)
     try:
-        yield app, f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
     finally:
         server.should_exit = True
         await task
