@@ -153,6 +153,9 @@ class Protocol(HttpToolsProtocol):
         self._answered = cycle
         super()._start_asgi_task(cycle, app)
 
+    def eof_received(self) -> None:
+        self.transport.close()  # the loop would close it without a limit to what is unsent
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self.transport.watch()

@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 import psutil  # type: ignore[import-untyped]
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
 
 from nexusrag.infra.loop import new_loop
 from nexusrag.settings import load
 from nexusrag.web import server
-from nexusrag.web.sse import EventStream
+from nexusrag.web.sse import TRANSPORT_KEY, EventStream
 from tests.support.installation import ENV, http, listening
 from tests.support.processes import until
 
@@ -66,6 +66,18 @@ def large_answers() -> FastAPI:
         async def made() -> AsyncGenerator[bytes, None]:
             for _ in range(LARGE // 50_000):
                 yield b"x" * 50_000
+
+        return StreamingResponse(made())
+
+    @app.get("/full")
+    async def full(request: Request) -> Response:
+        """As much as goes out, and a little that does not: too little for the server to be told of it."""
+
+        async def made() -> AsyncGenerator[bytes, None]:
+            transport = request.scope[TRANSPORT_KEY]._transport
+            while not transport.get_write_buffer_size():
+                yield b"x" * 10_000
+                await asyncio.sleep(0)
 
         return StreamingResponse(made())
 
@@ -150,6 +162,17 @@ async def test_whoever_takes_nothing_is_cut_off(url: str, path: str, headers: st
         connection.close()
 
 
+@pytest.mark.parametrize("path", ["/large", "/full"])
+async def test_whoever_takes_nothing_and_says_that_nothing_more_will_come_is_cut_off(url: str, path: str) -> None:
+    connection = await asked(url, path)
+    try:
+        await arriving(connection)
+        connection.shutdown(socket.SHUT_WR)
+        await cut_off(connection)
+    finally:
+        connection.close()
+
+
 @pytest.mark.parametrize("headers", ["", "Connection: close\r\n"])
 async def test_whoever_takes_next_to_nothing_is_cut_off(url: str, headers: str) -> None:
     connection = await asked(url, "/large", headers)
@@ -204,3 +227,15 @@ async def test_whoever_leaves_a_stream_and_had_asked_for_more_has_left_it(url: s
     connection.close()
     async with http(url) as client:
         assert (await client.get("/left")).json() is True
+
+
+async def test_whoever_says_that_nothing_more_will_come_has_left(url: str) -> None:
+    connection = await asked(url, "/endless")
+    try:
+        await arriving(connection)
+        connection.shutdown(socket.SHUT_WR)
+        await cut_off(connection)
+        async with http(url) as client:
+            assert (await client.get("/left")).json() is True
+    finally:
+        connection.close()
