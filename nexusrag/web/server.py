@@ -131,7 +131,7 @@ class Protocol(HttpToolsProtocol):
     """
 
     transport: _Gathered
-    _head_bytes = 0
+    _silent_bytes = 0  # that came since the parser told of anything: of a line that it keeps, a chunk's extension, empty lines
     _in_head = True
     _answered: RequestResponseCycle | None = None
     _head_due: asyncio.TimerHandle | None = None  # while more of a head is awaited
@@ -166,18 +166,19 @@ class Protocol(HttpToolsProtocol):
             self.transport.unwatch()
 
     def data_received(self, data: bytes) -> None:
-        awaited = self._head_due
+        self._silent_bytes += len(data)
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if not self._in_head:
+        if self._silent_bytes > _HEAD_BYTES:
+            if self._in_head:
+                self.send_400_response("The head of the request is too large.")
+            else:
+                self.transport.abort()
+        elif not self._in_head:
             self._await_next()
         elif self._head_due is None:  # it mostly comes as a whole, so that nothing is awaited
             self._await_head()
-        elif self._head_due is awaited:  # all of it was head, and perhaps of one line that the parser still keeps
-            self._head_bytes += len(data)
-            if self._head_bytes > _HEAD_BYTES:
-                self.send_400_response("The head of the request is too large.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -195,6 +196,11 @@ class Protocol(HttpToolsProtocol):
             raise ValueError("not a head that is answered")  # the parser ends in it, which is a 400
         if not self._is_refused():
             super().on_headers_complete()
+        self.headers = []  # trailers are no headers
+
+    def on_body(self, body: bytes) -> None:
+        self._silent_bytes = 0
+        super().on_body(body)
 
     def _is_refused(self) -> bool:
         """Whether it was answered here. What is out of the ordinary goes the ordinary way."""
@@ -236,7 +242,7 @@ class Protocol(HttpToolsProtocol):
     def _head_over(self) -> None:
         if self._head_due is not None:
             self._head_due.cancel()
-        self._head_due, self._head_bytes, self._in_head = None, 0, False
+        self._head_due, self._silent_bytes, self._in_head = None, 0, False
 
 
 class Server(uvicorn.Server):

@@ -10,6 +10,8 @@ from tests.support.api import Api, error_of
 from tests.support.installation import Servers, serving
 from tests.web.wire import send_raw
 
+CHUNKED = b"GET /v1/health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
 
 @pytest.mark.parametrize(
     "path",
@@ -120,6 +122,11 @@ async def test_any_other_request_id_is_replaced(api: Api, given: bytes) -> None:
     assert made == answer.json()["meta"]["request_id"]
 
 
+async def test_trailers_are_no_headers(api: Api) -> None:
+    raw = await send_raw(api.base_url, CHUNKED + b"0\r\nX-Request-Id: abc\r\n\r\n")
+    assert raw.headers["x-request-id"].startswith("req_")
+
+
 async def test_a_request_id_that_would_split_the_answer_does_not_arrive(api: Api) -> None:
     for ending in (b"\r\n\tSet-Cookie: a=b", b"\nX-Other: 1", b"\rX-Other: 1"):
         raw = await send_raw(api.base_url, b"GET /v1/health HTTP/1.1\r\nHost: x\r\nX-Request-Id: abc" + ending + b"\r\n\r\n")
@@ -147,14 +154,24 @@ async def test_a_head_beyond_the_limits_is_refused(api: Api, lines: bytes) -> No
     assert (await send_raw(api.base_url, b"GET /v1/health HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\n")).status == 400
 
 
-async def test_a_header_without_an_end_is_not_kept(api: Api) -> None:
+@pytest.mark.parametrize(
+    ("begun", "endless"),
+    [
+        pytest.param(b"GET /v1/health HTTP/1.1\r\nX-A: ", b"a", id="header"),
+        pytest.param(CHUNKED + b"0\r\nX-A: ", b"a", id="trailer"),
+        pytest.param(CHUNKED + b"0\r\n", b"X-A: a\r\n", id="trailers"),
+        pytest.param(CHUNKED + b"1;a=", b"a", id="extension of a chunk"),
+        pytest.param(b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n", b"\r\n", id="empty lines"),
+    ],
+)
+async def test_what_has_no_end_is_not_kept(api: Api, begun: bytes, endless: bytes) -> None:
     async with asyncio.timeout(10):
         _, writer = await connected(api)
         try:
             with pytest.raises(ConnectionError):
-                writer.write(b"GET /v1/health HTTP/1.1\r\nX-A: ")
+                writer.write(begun)
                 while True:
-                    writer.write(b"a" * 65_536)
+                    writer.write(endless * (65_536 // len(endless)))
                     await writer.drain()
         finally:
             writer.close()
