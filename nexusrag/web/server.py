@@ -166,6 +166,7 @@ class Protocol(HttpToolsProtocol):
             self.transport.unwatch()
 
     def data_received(self, data: bytes) -> None:
+        awaited = self.timeout_keep_alive_task
         self._silent_bytes += len(data)
         super().data_received(data)
         if self.transport.is_closing():
@@ -176,7 +177,7 @@ class Protocol(HttpToolsProtocol):
             else:
                 self.transport.abort()
         elif not self._in_head:
-            self._await_next()
+            self._await_next(awaited)
         elif self._head_due is None:  # it mostly comes as a whole, so that nothing is awaited
             self._await_head()
 
@@ -223,11 +224,11 @@ class Protocol(HttpToolsProtocol):
         self.on_response_complete()
         return True
 
-    def _await_next(self) -> None:
-        """Whatever comes ends the wait for another request, also where it is no request: an empty line, the late body of a refused one."""
+    def _await_next(self, awaited: asyncio.TimerHandle | None) -> None:
+        """uvicorn ends the wait for another request at whatever comes, also at an empty line or the late body of a refused request."""
         cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and cycle.response_complete and self.timeout_keep_alive_task is None:
-            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        if awaited is not None and self.timeout_keep_alive_task is None and cycle is not None and cycle.response_complete:
+            self.timeout_keep_alive_task = self.loop.call_at(awaited.when(), self.timeout_keep_alive_handler)
 
     def _await_head(self) -> None:
         self._head_due = self.loop.call_later(_HEAD_WITHIN_S, self._head_late)

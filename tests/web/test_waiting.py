@@ -11,6 +11,7 @@ from nexusrag.kernel.ids import new_id
 from nexusrag.web import server
 from nexusrag.web.server import Protocol
 from tests.agents.scripted import installation
+from tests.support.api import Api
 from tests.support.installation import Servers, serving
 
 ASKED = b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -62,8 +63,35 @@ async def test_whoever_does_not_go_on_is_hung_up_on(hasty: str, pieces: list[byt
         writer.close()
 
 
-async def test_a_head_may_come_in_pieces(hasty: str) -> None:
+CHUNKED = b"GET /v1/health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "more"),
+    [
+        pytest.param(ASKED, b"\r\n", id="empty lines"),
+        pytest.param(CHUNKED, b"1\r\nx\r\n", id="the body of a request that was answered"),
+        pytest.param(CHUNKED + b"0\r\n", b"X-A: a\r\n", id="trailers"),
+    ],
+)
+async def test_what_is_no_request_does_not_keep_a_connection(hasty: str, asked: bytes, more: bytes) -> None:
     reader, writer = await asyncio.open_connection(urlsplit(hasty).hostname, urlsplit(hasty).port)
+    try:
+        writer.write(asked)
+        await reader.readuntil(b'"}}')
+        with pytest.raises(ConnectionError):
+            async with asyncio.timeout(10):
+                while True:
+                    await asyncio.sleep(0.05)
+                    writer.write(more)
+                    await writer.drain()
+    finally:
+        writer.close()
+
+
+async def test_a_head_may_come_in_pieces(api: Api) -> None:
+    parts = urlsplit(api.base_url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
         for piece in (ASKED[:9], ASKED[9:20], ASKED[20:]):
             writer.write(piece)
