@@ -132,6 +132,7 @@ class Protocol(HttpToolsProtocol):
 
     transport: _Gathered
     _silent_bytes = 0  # that came since the parser told of anything: of a line that it keeps, a chunk's extension, empty lines
+    _has_refused = False  # one of this piece: the next goes the ordinary way, where requests wait for each other and reading is paused
     _in_head = True
     _answered: RequestResponseCycle | None = None
     _head_due: asyncio.TimerHandle | None = None  # while more of a head is awaited
@@ -167,6 +168,7 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         awaited = self.timeout_keep_alive_task
+        self._has_refused = False
         self._silent_bytes += len(data)
         super().data_received(data)
         if self.transport.is_closing():
@@ -207,7 +209,7 @@ class Protocol(HttpToolsProtocol):
         """Whether it was answered here. What is out of the ordinary goes the ordinary way."""
         refuse: Refuse = self.config.app.state.refuse  # type: ignore[union-attr]  # the application itself, see Server
         before: RequestResponseCycle | None = self.cycle
-        if (before is not None and not before.response_complete) or self.flow.write_paused or self.expect_100_continue:
+        if self._has_refused or (before is not None and not before.response_complete) or self.flow.write_paused or self.expect_100_continue:
             return False
         method, path = self.parser.get_method(), self.url.partition(b"?")[0]
         if method == b"HEAD" or b"%" in path or self.parser.should_upgrade():
@@ -219,6 +221,7 @@ class Protocol(HttpToolsProtocol):
             return False
         status, _, rest = answer.partition(b"\r\n")
         usual = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+        self._has_refused = True
         self.cycle = _Refused()  # type: ignore[assignment]
         self.transport.write(b"%b\r\n%b%b" % (status, usual, rest))
         self.on_response_complete()

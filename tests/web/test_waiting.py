@@ -9,7 +9,7 @@ import pytest
 
 from nexusrag.kernel.ids import new_id
 from nexusrag.web import server
-from nexusrag.web.server import Protocol
+from nexusrag.web.server import Headers, Protocol
 from tests.agents.scripted import installation
 from tests.support.api import Api
 from tests.support.installation import Servers, serving
@@ -117,3 +117,32 @@ async def test_what_comes_together_with_a_stream_does_not_end_it(servers: Server
                 await reader.readuntil(b"event: done\n")
         finally:
             writer.close()
+
+
+async def test_of_the_requests_of_one_piece_one_is_answered_at_the_door(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others wait for each other: thousands, answered one after the other in one turn of the loop, would hold up everybody else."""
+    seen: list[str] = []
+
+    def refuse(method: str, path: str, headers: Headers) -> bytes | None:
+        if (b"x-mine", b"yes") not in headers:
+            return None
+        seen.append(path)
+        return b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+
+    monkeypatch.setitem(api.app.state._state, "refuse", refuse)  # as an attribute it would not be put back
+    mine = ASKED.replace(b"\r\n\r\n", b"\r\nX-Mine: yes\r\n\r\n")
+    parts = urlsplit(api.base_url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        async with asyncio.timeout(10):
+            for _ in range(2):
+                writer.write(mine * 10)
+                statuses = []
+                for _ in range(10):
+                    await reader.readuntil(b"HTTP/1.1 ")
+                    statuses.append(await reader.readexactly(3))
+                assert statuses == [b"503", *[b"200"] * 9]
+                await reader.readuntil(b'"}}')  # the last body: what comes before an answer is over joins those that wait
+    finally:
+        writer.close()
+    assert len(seen) == 2
