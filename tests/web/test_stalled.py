@@ -173,6 +173,14 @@ async def test_whoever_takes_nothing_and_says_that_nothing_more_will_come_is_cut
         connection.close()
 
 
+async def test_whoever_takes_nothing_of_the_rest_is_cut_off_once_no_more_is_asked(patience: None, url: str) -> None:
+    connection = await asked(url, "/full")
+    try:
+        await cut_off(connection)
+    finally:
+        connection.close()
+
+
 @pytest.mark.parametrize("headers", ["", "Connection: close\r\n"])
 async def test_whoever_takes_next_to_nothing_is_cut_off(url: str, headers: str) -> None:
     connection = await asked(url, "/large", headers)

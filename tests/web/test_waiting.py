@@ -8,26 +8,12 @@ import orjson
 import pytest
 
 from nexusrag.kernel.ids import new_id
-from nexusrag.web import server
-from nexusrag.web.server import Headers, Protocol
+from nexusrag.web.server import Headers
 from tests.agents.scripted import installation
 from tests.support.api import Api
 from tests.support.installation import Servers, serving
 
 ASKED = b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-@pytest.fixture
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is waited for longer than half a second."""
-    made = Protocol.connection_made
-
-    def connection_made(self: Protocol, transport: asyncio.Transport) -> None:
-        self.timeout_keep_alive = 0.5  # type: ignore[assignment]  # uvicorn counts in whole seconds
-        made(self, transport)
-
-    monkeypatch.setattr(server, "_HEAD_WITHIN_S", 0.5)
-    monkeypatch.setattr(Protocol, "connection_made", connection_made)
 
 
 @pytest.fixture
