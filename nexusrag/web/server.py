@@ -22,6 +22,8 @@ from nexusrag.web.sse import TRANSPORT_KEY
 _HEAD_BYTES = 64 * 1024
 _HEAD_LINES = 100
 _HEAD_WITHIN_S = 10.0
+# Requests that wait for the answer to one before them. uvicorn reads on with each answer, and one piece can hold ten thousand.
+_WAITING = 1000
 _PIECE_BYTES = 64 * 1024
 # Whoever lets us wait for room, or for the end of a closed connection, takes so much within this time, or is cut off.
 _STALL_S = 15.0
@@ -195,7 +197,7 @@ class Protocol(HttpToolsProtocol):
         self._head_over()
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         hosts = sum(name == b"host" for name, _ in self.headers)
-        if size > _HEAD_BYTES or len(self.headers) > _HEAD_LINES or hosts > 1:
+        if size > _HEAD_BYTES or len(self.headers) > _HEAD_LINES or hosts > 1 or len(self.pipeline) >= _WAITING:
             raise ValueError("not a head that is answered")  # the parser ends in it, which is a 400
         if not self._is_refused():
             super().on_headers_complete()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import orjson
@@ -132,3 +133,18 @@ async def test_of_the_requests_of_one_piece_one_is_answered_at_the_door(api: Api
     finally:
         writer.close()
     assert len(seen) == 2
+
+
+@pytest.mark.parametrize(("times", "taken"), [(500, True), (5000, False)])
+async def test_requests_without_end_do_not_wait_for_the_answer_to_one(api: Api, times: int, taken: bool) -> None:
+    parts = urlsplit(api.base_url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    answers = b""
+    try:
+        writer.write(ASKED * (times - 1) + ASKED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        with suppress(ConnectionError):  # where it was closed before all was read
+            async with asyncio.timeout(60):
+                answers = await reader.read()
+        assert (answers.count(b"HTTP/1.1 200") == times) is taken
+    finally:
+        writer.close()
