@@ -6,9 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from itertools import count
 from pathlib import Path
+from random import randrange
 from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any, TypeVar
@@ -22,6 +24,9 @@ from tests.support.installation import ENV, Servers
 T = TypeVar("T")
 ROOT = Path(nexusrag.__file__).parent.parent
 COMMAND = (sys.executable, "-m", "nexusrag.cli.main")
+_PORTS = 1000
+_FIRST_PORT = 20_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 12 * _PORTS
+_ports = count(randrange(_PORTS))  # another run of tests on this machine begins elsewhere
 
 
 async def until(condition: Callable[[], Awaitable[T]], within_s: float = 20, every_s: float = 0.02) -> T:
@@ -34,10 +39,15 @@ async def until(condition: Callable[[], Awaitable[T]], within_s: float = 20, eve
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on, below those that the system gives away by itself, and in a range of this test process alone."""
+    while True:
+        port = _FIRST_PORT + next(_ports) % _PORTS
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def plain_environment(**changes: str) -> dict[str, str]:
@@ -49,11 +59,11 @@ def plain_environment(**changes: str) -> dict[str, str]:
 class Process:
     """A command of the product in a process group of its own, its output in a file."""
 
-    def __init__(self, arguments: list[str], env: dict[str, str], directory: Path) -> None:
+    def __init__(self, arguments: list[str], env: dict[str, str], directory: Path, program: Sequence[str] = COMMAND) -> None:
         self.log = directory / f"{arguments[0]}-{monotonic()}.log"
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
-                [*COMMAND, *arguments],
+                [*program, *arguments],
                 env=env,
                 cwd=directory,  # there is no .env here
                 stdin=subprocess.DEVNULL,
@@ -111,11 +121,11 @@ class Process:
 
 
 @contextmanager
-def process(servers: Servers, command: str, **env: str) -> Iterator[Process]:
+def process(servers: Servers, command: str, *, program: Sequence[str] = COMMAND, **env: str) -> Iterator[Process]:
     """`nexusrag <command>` on the test's servers, killed on leaving."""
     with TemporaryDirectory(prefix="nrt-process-") as directory:
         variables = plain_environment(**{**ENV, **servers.environment.variables(), **env})
-        started = Process([command], variables, Path(directory))
+        started = Process([command], variables, Path(directory), program)
         try:
             yield started
         except BaseException:
@@ -126,10 +136,10 @@ def process(servers: Servers, command: str, **env: str) -> Iterator[Process]:
 
 
 @asynccontextmanager
-async def api_process(servers: Servers, **env: str) -> AsyncIterator[tuple[Process, str]]:
+async def api_process(servers: Servers, *, program: Sequence[str] = COMMAND, **env: str) -> AsyncIterator[tuple[Process, str]]:
     """An API process that answers, and its base URL."""
     port = free_port()
-    with process(servers, "api", API_PORT=str(port), **env) as started:
+    with process(servers, "api", program=program, API_PORT=str(port), **env) as started:
         url = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient() as client:
 
