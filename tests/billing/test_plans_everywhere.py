@@ -34,8 +34,8 @@ async def pair(servers: Servers) -> AsyncIterator[tuple[Api, Api]]:
 
 
 async def acts_everywhere(pair: tuple[Api, Api], person: Person, allowed: bool) -> None:
-    """Within a second both processes answer as the plan now says."""
-    async with asyncio.timeout(1):
+    """Soon both processes answer as the plan now says."""
+    async with asyncio.timeout(5):
         for api in pair:
             async with http(api.base_url, person.key) as client:
                 while (answer := await client.get(GATED)).status_code != (200 if allowed else 403):

@@ -134,7 +134,7 @@ async def test_a_key_is_made_listed_and_revoked_beside_a_running_up(up: Up) -> N
         async def refused() -> bool:
             return (await client.get("/v1/corpora")).status_code == 401
 
-        await until(refused, 1)
+        await until(refused, 5)
         assert error_of(await client.get("/v1/corpora")) == ("AUTH_REVOKED_KEY", 401)
     listed = await up.home.run("keys", "list", "--tenant", "t2", "--json")
     assert [item["revoked_at"] is None for item in listed.json["items"]] == [False]
@@ -192,7 +192,7 @@ async def test_a_plan_is_set_and_a_feature_switched_beside_a_running_up(up: Up) 
             async def it_is() -> bool:
                 return (await admin.get("/v1/ops/metrics")).status_code == status
 
-            await until(it_is, 1)
+            await until(it_is, 5)
 
         await sees_operations(403)
         for arguments, output, status in (
@@ -217,7 +217,7 @@ async def test_people_and_tenants_are_managed_beside_a_running_up(up: Up) -> Non
             async def it_does() -> bool:
                 return (await person.get(path)).status_code == status
 
-            await until(it_does, 1)
+            await until(it_does, 5)
 
         for arguments, output, path, status in (
             (("users", "role", person.user_id, "reader", "--tenant", "t6"), f"{person.user_id} has the role reader.\n", "users", 403),

@@ -1,15 +1,23 @@
 """Caches that are not told of a change: what looks for its effect in every process turns red."""
 
 import sys
+from functools import partial
 
 import pytest
 
 from nexusrag.infra import changes
 from tests.identity import test_changes_everywhere as everywhere
 from tests.support.api import Api
+from tests.support.soon import soon
 
 pytestmark = pytest.mark.slow
 pair = everywhere.pair
+
+
+@pytest.fixture(autouse=True)
+def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not to come need not be waited for as long as what is."""
+    monkeypatch.setattr(everywhere, "soon", partial(soon, within_s=1.5))
 
 
 async def nothing(*_: object) -> None:

@@ -55,8 +55,8 @@ class Person:
         async with http(url, self.key) as client:
             yield Person(client, made)
 
-    async def soon(self, path: str, status: int, within_s: float = 1) -> None:
-        """Ask until the answer has this status: what changed elsewhere has a second to act."""
+    async def soon(self, path: str, status: int, within_s: float = 5) -> None:
+        """Ask until the answer has this status: what changed elsewhere acts soon."""
         async with asyncio.timeout(within_s):
             while (await self.get(path)).status_code != status:
                 await asyncio.sleep(0.01)

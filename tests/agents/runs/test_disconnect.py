@@ -31,7 +31,7 @@ def taken(held: Installation) -> int:
     return held.api.resources.get(Bulkheads)["run"].taken
 
 
-async def all_free(held: Installation, within_s: float = GRACE_S + 1) -> None:
+async def all_free(held: Installation, within_s: float = GRACE_S + 5) -> None:
     async def free() -> bool:
         return taken(held) == 0 and held.model.open == 0
 

@@ -74,10 +74,10 @@ async def colleague_key(api: Api, person: Person) -> Person:
     return second
 
 
-async def ends_within_a_second(stream: Stream) -> None:
+async def ends_soon(stream: Stream) -> None:
     began = monotonic()
     events = await stream.rest()
-    assert monotonic() - began < 2
+    assert monotonic() - began < 5
     assert [event.type for event in events[-2:]] == ["error", "done"]
     assert code_of(events) == REVOKED
 
@@ -86,7 +86,7 @@ async def stopped(scripted: Installation) -> None:
     async def closed() -> bool:
         return scripted.model.open == 0
 
-    await until(closed, within_s=2)
+    await until(closed, within_s=5)
 
 
 @pytest.mark.parametrize("end", [revoke, disable, suspend, log_out])
@@ -104,7 +104,7 @@ async def test_a_run_ends_for_all_its_readers_and_the_model_stops(
             await second.read(2)
             assert api.resources.get(Changes).live
             await end(api, person)
-            await asyncio.gather(ends_within_a_second(stream), ends_within_a_second(second))
+            await asyncio.gather(ends_soon(stream), ends_soon(second))
         await stopped(scripted)
     check_grammar(stream.events)
     (run,) = await rows(api, "select state, error_code from runs where tenant_id = $1", person.tenant)
@@ -121,7 +121,7 @@ async def test_a_reader_with_another_credential_is_cut_off_and_the_run_goes_on(s
         async with following(other, stream.run_id, None, elsewhere if where == "elsewhere" else None) as second:
             await second.read(2)
             await revoke(api, other)
-            await ends_within_a_second(second)
+            await ends_soon(second)
         last = second.events[-1]
         assert (last.type, last.id, last.data["seq"]) == ("done", f"{stream.run_id}.2", 4)
         release.set()

@@ -182,4 +182,4 @@ async def refused_soon(client: Any) -> None:
         answer = await client.get("/v1/corpora")
         return answer.status_code == 401 and error_of(answer) == ("AUTH_REVOKED_KEY", 401)
 
-    await until(refused, within_s=2)
+    await until(refused, within_s=5)

@@ -20,7 +20,7 @@ async def ended(device: Account) -> None:
         return answer.status_code == 401 and error_of(answer) == ENDED
 
     assert device.api.resources.get(Changes).live
-    await until(refused, within_s=2)
+    await until(refused, within_s=5)
     assert error_of(await device.refresh()) == ENDED
 
 

@@ -65,7 +65,7 @@ class Names(AbstractResolver):
     async def close(self) -> None: ...
 
 
-async def until(condition: object, seconds: float = 1.0) -> None:
+async def until(condition: object, seconds: float = 5) -> None:
     """Polls `condition` until it is true."""
     async with asyncio.timeout(seconds):
         while not condition():  # type: ignore[operator]
@@ -156,10 +156,10 @@ async def test_a_flood_of_header_lines_ends_in_an_error(outbound: Outbound) -> N
 async def test_a_stream_yields_bytes_as_they_arrive_and_keeps_its_connection(server: OpenAIStandIn, outbound: Outbound) -> None:
     server.behaviours = [raw(delta("a"), delta("b")), refuse(429, headers={"Retry-After": "3"})]
     url = f"{server.url}/chat/completions"
-    async with outbound.stream(url, {}, {}, first_byte_timeout=5, stall_timeout=5) as answer:
+    async with outbound.stream(url, {}, {}, first_byte_timeout=60, stall_timeout=60) as answer:
         assert answer.status == 200
         assert b"".join([chunk async for chunk in answer]) == delta("a") + delta("b")
-    async with outbound.stream(url, {}, {}, first_byte_timeout=5, stall_timeout=5) as answer:
+    async with outbound.stream(url, {}, {}, first_byte_timeout=60, stall_timeout=60) as answer:
         assert (answer.status, answer.headers["retry-after"]) == (429, "3")
         assert b"refused" in await answer.read(10_000)
     connections = outbound.session().connector
@@ -169,7 +169,7 @@ async def test_a_stream_yields_bytes_as_they_arrive_and_keeps_its_connection(ser
 
 async def test_leaving_a_stream_reaches_the_other_side_at_once(server: OpenAIStandIn, outbound: Outbound) -> None:
     server.behaviours = [raw(delta("a"), hang=True)]
-    async with outbound.stream(f"{server.url}/chat/completions", {}, {}, first_byte_timeout=5, stall_timeout=5) as answer:
+    async with outbound.stream(f"{server.url}/chat/completions", {}, {}, first_byte_timeout=60, stall_timeout=60) as answer:
         assert await anext(answer) == delta("a")
         assert server.open == 1
     await until(lambda: server.open == 0)

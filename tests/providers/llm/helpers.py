@@ -32,7 +32,7 @@ async def read(model: LanguageModel, asked: Prompt | None = None) -> tuple[list[
     return pieces, usages[0]
 
 
-async def until(condition: Callable[[], bool], seconds: float = 1.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
     """Polls `condition` until it is true."""
     async with asyncio.timeout(seconds):
         while not condition():
