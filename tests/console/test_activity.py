@@ -26,13 +26,13 @@ async def log(servers: Servers) -> AsyncIterator[tuple[Api, Person]]:
     async with serving(servers.with_env(INGEST_QUEUE_NAME="idle")) as (app, url):
         api = Api(servers, app, url)
         admin = await api.person()
-        moment = datetime.now(UTC) - timedelta(days=1)
+        moment = datetime.now(UTC) - timedelta(seconds=10)  # the month before may have no partition
         for number in range(23):
             failed = number % 4 == 0
             await rows(
                 api, _EVENT, admin.tenant, ("user", "api_key")[number % 2], f"actor-{number % 3}", f"test.kind_{number % 5}",
                 "failure" if failed else "success", "thing", f"thing-{number:02}", f"req-{number}",
-                moment + timedelta(minutes=number // 3), "AUTHZ_DENIED" if failed else None,
+                moment + timedelta(seconds=number // 3), "AUTHZ_DENIED" if failed else None,
             )  # fmt: skip
         yield api, admin
         await api.close()

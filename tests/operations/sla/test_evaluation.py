@@ -217,4 +217,4 @@ async def test_a_worker_judges_what_is_due(api: Api) -> None:
     async with asyncio.timeout(20):
         while not await incidents(admin):
             await asyncio.sleep(0.1)
-    assert await stands(api, admin) == ("breached", "degrade")
+    assert len(await audited(api, admin.tenant, "sla.breach.detected")) == 1  # the state may be of the next window already

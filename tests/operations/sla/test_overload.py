@@ -207,16 +207,17 @@ async def test_only_a_wait_that_all_had_is_a_standing_one(servers: Servers) -> N
     database = Database(servers.settings.stores, pool_size=1)
     try:
 
-        async def ask(seconds: float) -> None:
-            async with database.work(None) as work:
-                await work.raw.execute("select pg_sleep($1)", seconds)
+        async def ask() -> None:
+            async with database.work(None):
+                await asyncio.sleep(0.01)
 
-        await asyncio.gather(*(ask(0.05) for _ in range(3)))
+        await asyncio.gather(*(ask() for _ in range(3)))
         assert database.pool.least_wait_s() == 0  # the first one did not wait
-        holding = asyncio.create_task(ask(0.2))
-        await asyncio.sleep(0.05)
-        database.pool.least_wait_s()
-        await asyncio.gather(holding, ask(0), ask(0))
+        async with database.work(None):
+            database.pool.least_wait_s()
+            waiting = [asyncio.create_task(ask()) for _ in range(2)]
+            await asyncio.sleep(0.1)
+        await asyncio.gather(*waiting)
         assert database.pool.least_wait_s() > 0.05
         assert database.pool.least_wait_s() == 0  # since then nobody
     finally:
