@@ -127,7 +127,12 @@ async def test_a_killed_up_loses_nothing_that_was_accepted(home: Home) -> None:
     print(f"\n{len(unfinished)} of {UPLOADS} accepted documents were not done when `up` was killed")
 
     async with home.up("--no-demo", "--workers", "2", **UNLIMITED) as again:
-        assert sum("nexusrag.cli.main worker" in line for line in home.processes().values()) == 2
+
+        async def two_work() -> bool:
+            """A process that a worker starts bears the worker's command line for a moment."""
+            return sum("nexusrag.cli.main worker" in line for line in home.processes().values()) == 2
+
+        await until(two_work)
         await check(again, key, corpus, accepted)
         assert await again.stop() == 0
 

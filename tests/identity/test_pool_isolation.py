@@ -19,15 +19,19 @@ REQUESTS = 500
 async def on_every_connection(database: Database) -> list[dict[str, Any]]:
     """What each pooled connection still holds."""
     found = []
-    for driver in [pooled.raw for pooled in database.pool.idle]:
-        found.append(
-            {
-                "pid": driver.get_server_pid(),
-                "tenant": await driver.fetchval("select current_setting('app.tenant', true)"),
-                "role": await driver.fetchval("select current_user"),
-                "open": driver.is_in_transaction(),
-            }
-        )
+    taken, database.pool.idle[:] = database.pool.idle[:], []  # so that nobody else of this process uses them meanwhile
+    try:
+        for driver in [pooled.raw for pooled in taken]:
+            found.append(
+                {
+                    "pid": driver.get_server_pid(),
+                    "tenant": await driver.fetchval("select current_setting('app.tenant', true)"),
+                    "role": await driver.fetchval("select current_user"),
+                    "open": driver.is_in_transaction(),
+                }
+            )
+    finally:
+        database.pool.idle[:0] = taken
     return found
 
 

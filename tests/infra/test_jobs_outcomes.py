@@ -41,7 +41,7 @@ async def test_a_failure_is_tried_again_after_a_growing_pause_and_then_given_up_
 
     handler = JobHandler(kind=KIND, run=run, dead=dead)
     job_id = await queue.put(max_attempts=3)
-    for attempt, least, most in ((1, 1.4, 2.6), (2, 2.9, 5.1)):
+    for attempt, least, most in ((1, 0.5, 2.6), (2, 1.5, 5.1)):
         (job,) = await queue.claim()
         assert job.attempt == attempt
         await execute(job, handler)

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
@@ -183,21 +184,25 @@ async def test_a_foreign_tenant_in_the_body_is_refused(api: Api) -> None:
 
 
 async def test_a_body_that_came_while_the_process_stood_still_is_read(small: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nexusrag.web.body._STALL_S", 0.3)
+    monkeypatch.setattr("nexusrag.web.body._STALL_S", 1)
     person = await small.person()
     body = b'{"name": "Handbook"}'
     request = head("/v1/corpora", person.key, "Content-Type: application/json", f"Content-Length: {len(body)}") + body
     parts = urlsplit(small.base_url)
     assert parts.hostname and parts.port
+    standing_still, sent = threading.Event(), threading.Event()
 
     def send(host: str, port: int) -> bytes:
         with socket.create_connection((host, port)) as connection:
             connection.sendall(request[:-5])
-            time.sleep(0.4)
+            standing_still.wait()
             connection.sendall(request[-5:])
+            sent.set()
             return connection.recv(100)
 
     sending = asyncio.create_task(asyncio.to_thread(send, parts.hostname, parts.port))
     await asyncio.sleep(0.2)
-    time.sleep(0.6)
+    standing_still.set()
+    time.sleep(1.2)
+    assert sent.wait(10)
     assert (await sending).startswith(b"HTTP/1.1 201 ")

@@ -315,6 +315,6 @@ async def test_no_pattern_is_expensive(database: "asyncpg.Connection[Any]", sour
         await database.fetchval("select policy_matches(to_jsonb($1::text), $2)", text, f"(?:{pattern.postgres})(?:{perf_counter_ns()})?")
         return perf_counter() - began
 
-    # Ten milliseconds on a quiet machine.
-    assert min(search() for _ in range(5)) < 0.03
-    assert min([await ask() for _ in range(5)]) < 0.03
+    # Ten milliseconds on a quiet machine; what grows exponentially would take for ever.
+    assert min(search() for _ in range(5)) < 0.5
+    assert min([await ask() for _ in range(5)]) < 0.5

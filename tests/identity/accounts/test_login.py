@@ -1,7 +1,6 @@
 """Logging in: one answer to everything that is wrong, and no profit from guessing."""
 
 import asyncio
-from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -70,7 +69,7 @@ async def test_an_unknown_address_takes_as_long_as_a_wrong_password(api: Api) ->
             began = perf_counter()
             assert error_of(await login(somebody.client, email, "whatever it is")) == WRONG
             took[kind].append(perf_counter() - began)
-    assert 0.6 < median(took["unknown"]) / median(took["known"]) < 1.7, took
+    assert 0.6 < min(took["unknown"]) / min(took["known"]) < 1.7, took  # the least is what it takes where nothing is in the way
 
 
 async def test_a_wrong_password_is_on_record_in_the_tenant_of_the_account(api: Api) -> None:
