@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from dotenv import dotenv_values
 
 from nexusrag.settings import load
@@ -21,3 +22,13 @@ def test_every_line_with_its_mark_taken_off_gives_the_defaults(tmp_path: Path) -
         field.upper() for group in groups().values() for field in group.model_fields
     }
     assert load(None, env) == load(None, {})
+
+
+def test_a_process_reads_the_file_where_it_is_started_and_its_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("API_PORT=8123\nLOG_LEVEL=DEBUG\nNEXUSRAG_HOME=elsewhere\n")
+    monkeypatch.chdir(tmp_path)
+    for name in ("API_PORT", "NEXUSRAG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LOG_LEVEL", "ERROR")
+    settings = load()
+    assert (settings.web.api_port, settings.runtime.log_level, settings.home) == (8123, "ERROR", tmp_path / "elsewhere")

@@ -100,6 +100,15 @@ def test_one_server_of_ones_own_leaves_the_other_embedded(home: Path) -> None:
 
 
 @pytest.mark.slow
+def test_redis_of_ones_own_leaves_postgresql_embedded_and_secrets_made(home: Path) -> None:
+    with attach(settings(home, REDIS_URL=EXTERNAL["REDIS_URL"])) as environment:
+        assert environment.settings.stores.redis_url.get_secret_value() == EXTERNAL["REDIS_URL"]
+        assert [server.label for server in environment.servers] == ["PostgreSQL"]
+        assert environment.settings.auth.auth_key_pepper.get_secret_value()
+    assert not (home / "data" / "redis").exists()
+
+
+@pytest.mark.slow
 def test_a_second_up_is_refused_while_a_command_beside_it_attaches_and_stops_nothing(home: Path) -> None:
     with prepare(settings(home)) as up:
         with pytest.raises(EmbeddedError, match=rf"is running on .* \(process {os.getpid()}\)"):

@@ -62,6 +62,8 @@ async def test_passages_come_best_first_and_no_more_than_asked_for(library: tupl
     assert best["metadata"] == DOCUMENTS["green"]
     assert best["text"][best["start"] : best["end"]] == best["text"] == "The green volume is about bridges."
     assert best["scores"]["fused"] == best["score"]
+    for stage in ("bm25", "cosine"):
+        assert best["scores"][stage] > max(passage["scores"][stage] for passage in passages[1:]), stage
     answer = (await editor.post(f"/v1/corpora/{corpus}/search", json={"query": "bridges"})).json()["data"]
     assert (answer["complete"], answer["method"], len(answer["passages"])) == (True, "exact", 4)
 

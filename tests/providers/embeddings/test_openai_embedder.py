@@ -95,7 +95,7 @@ async def test_passing_faults_are_asked_again_and_lasting_ones_are_not(server: O
 async def test_urgent_texts_do_not_wait_for_bulk_ones(server: OpenAIStandIn, embedder: OpenAIEmbedder) -> None:
     server.behaviours = [hang()] * 4
     bulk = [asyncio.create_task(embedder.embed(["bulk"])) for _ in range(8)]
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(5):
         while len(server.requests) < 4:
             await asyncio.sleep(0.005)
     assert (await embedder.embed(["question"], urgent=True)).shape == (1, 8)
