@@ -78,6 +78,7 @@ async def test_a_request_asks_redis_once_on_its_way_in_and_once_on_its_way_out(s
         """What the process asks by itself is no request's."""
 
     monkeypatch.setattr(Upkeep, "step", nothing)
+    monkeypatch.setattr("nexusrag.billing.admission.store._EPOCH_MS", 600_000)  # without it, nothing else keeps what was loaded
     async with limited_by(servers, **RATES) as api:
         person = await api.person()
         await person.get("/v1/corpora")  # is looked up, and its units are loaded
