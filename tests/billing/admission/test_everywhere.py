@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from nexusrag.billing.admission.facade import Admissions
 from nexusrag.billing.admission.upkeep import Upkeep
 from nexusrag.infra.redis import Redis
 from nexusrag.kernel.ids import new_id
@@ -81,15 +82,21 @@ async def test_a_request_asks_redis_once_on_its_way_in_and_once_on_its_way_out(s
     monkeypatch.setattr("nexusrag.billing.admission.store._EPOCH_MS", 600_000)  # without it, nothing else keeps what was loaded
     async with limited_by(servers, **RATES) as api:
         person = await api.person()
+
+        async def all_out() -> bool:
+            return not api.resources.get(Admissions).held
+
         await person.get("/v1/corpora")  # is looked up, and its units are loaded
+        await until(all_out)
         line, asked = api.resources.get(Redis).line, Counter[Any]()
         run = line.run
 
-        async def counted(*command: Any) -> Any:
+        async def counted(*command: Any, **options: Any) -> Any:
             asked[command[:2]] += 1  # the name of the command and, of a script, its hash
-            return await run(*command)
+            return await run(*command, **options)
 
         monkeypatch.setattr(line, "run", counted)
         for _ in range(200):
             assert (await person.get("/v1/corpora")).status_code == 200
+        await until(all_out)
         assert sorted(asked.values()) == [200, 200], asked

@@ -89,7 +89,7 @@ async def test_a_redis_that_is_silent_costs_a_tenth_of_a_second_and_then_nothing
         with monkeypatch.context() as watching:
             asked: list[Any] = []
             run = redis.line.run
-            watching.setattr(redis.line, "run", lambda *command: asked.append(command) or run(*command))
+            watching.setattr(redis.line, "run", lambda *command, **options: asked.append(command) or run(*command, **options))
             second = await person.get("/v1/corpora")
         assert first.headers["X-RateLimit-Status"] == second.headers["X-RateLimit-Status"] == "degraded"
         assert 0.09 <= waited < 2 and asked == [], (waited, asked)
