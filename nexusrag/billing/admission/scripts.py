@@ -32,26 +32,27 @@ end
 
 # KEYS: bucket of the credential, bucket of the tenant, leases, day, month, epoch, days to write, days to compare.
 # ARGV: 1 rates count, 2-5 interval and burst of both buckets, 6 most leases, 7 length of a lease, 8 lease, 9 units, 10 their field,
-# 11-12 most units in day and month (-1: no limit), 13 day, 14 tenant and day, 15 units must be known.
-# Answers {-1}: load the units first. Else {refusing bucket or 0, wait in ms, leased, refusing period or 0, used in day, in month}.
+# 11-12 most units in day and month (-1: no limit), 13 day, 14 tenant and day, 15 units must be known, 16 epoch that the process knows.
+# Answers {-1}: load the units first, for a process that does not know the epoch, too: it may remember more than was loaded.
+# Else {refusing bucket or 0, wait in ms, leased, refusing period or 0, used in day, in month, and the plain ones of those}.
 ADMIT = (
     _CLOCK
     + _BUCKET
     + """
-local field, units, used = ARGV[10], tonumber(ARGV[9]), {}
+local field, units, used, plain = ARGV[10], tonumber(ARGV[9]), {}, {}
 local epoch = redis.call('GET', KEYS[6])
 for i = 4, 5 do
   local held = redis.call('HMGET', KEYS[i], 'p', 'r', 'e')
-  if epoch and held[3] == epoch then
-    used[i - 3] = held[1] + held[2]
+  if epoch == ARGV[16] and held[3] == epoch then
+    used[i - 3], plain[i - 3] = held[1] + held[2], tonumber(held[1])
   elseif ARGV[15] == '1' then
     return {-1}
   else
-    units, used[i - 3] = 0, -1
+    units, used[i - 3], plain[i - 3] = 0, -1, -1
   end
 end
 if redis.call('ZSCORE', KEYS[3], ARGV[8]) then
-  return {0, 0, 1, 0, used[1], used[2]}
+  return {0, 0, 1, 0, used[1], used[2], plain[1], plain[2]}
 end
 local known = used[1] >= 0 and used[2] >= 0
 for _, member in ipairs(known and redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 100) or {}) do
@@ -59,7 +60,7 @@ for _, member in ipairs(known and redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', n
   local of, back, day = string.match(member, '^(%a)|(%d+)|(%d+)|')
   if of == 'p' and day == ARGV[13] and tonumber(back) > 0 then
     for i = 4, 5 do
-      redis.call('HINCRBY', KEYS[i], 'p', -back)
+      plain[i - 3] = redis.call('HINCRBY', KEYS[i], 'p', -back)
       used[i - 3] = used[i - 3] - back
     end
     redis.call('SADD', KEYS[7], ARGV[14])
@@ -70,7 +71,7 @@ if ARGV[1] == '1' then
   local full2, wait2 = bucket(KEYS[2], tonumber(ARGV[4]), tonumber(ARGV[5]))
   local wait = math.max(wait1, wait2)
   if wait > 0 then
-    return {wait1 >= wait2 and 1 or 2, math.ceil(wait / 1000), 0, 0, used[1], used[2]}
+    return {wait1 >= wait2 and 1 or 2, math.ceil(wait / 1000), 0, 0, used[1], used[2], plain[1], plain[2]}
   end
   keep(KEYS[1], full1)
   keep(KEYS[2], full2)
@@ -84,7 +85,7 @@ for i = 1, 2 do
 end
 local place = most == 0 or redis.call('ZCARD', KEYS[3]) < most
 if not place or over > 0 then
-  return {0, 0, place and 1 or 0, over, used[1], used[2]}
+  return {0, 0, place and 1 or 0, over, used[1], used[2], plain[1], plain[2]}
 end
 redis.call('ZADD', KEYS[3], string.format('%.0f', now + ARGV[7]), ARGV[8])
 redis.call('PEXPIRE', KEYS[3], math.ceil(ARGV[7] / 500))
@@ -94,19 +95,24 @@ if units > 0 then
     used[i - 3] = used[i - 3] + units
   end
   if field == 'p' then
+    plain[1], plain[2] = plain[1] + units, plain[2] + units
     redis.call('SADD', KEYS[7], ARGV[14])
   else
     redis.call('ZADD', KEYS[8], string.format('%.0f', now + 2000000), ARGV[14])
   end
 end
-return {0, 0, 1, 0, used[1], used[2]}
+return {0, 0, 1, 0, used[1], used[2], plain[1], plain[2]}
 """
 )
 
 # KEYS: leases, day, month, days to write. ARGV: lease, units to give back, their field, tenant and day.
 # A lease is ended once, so units are given back once, however often the script is sent.
+# Answers 0 where it was ended before, or there are none to give back; and 1 also where Redis has forgotten everything.
 RELEASE = """
-if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 or ARGV[2] == '0' then
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then
+  return 1 - redis.call('EXISTS', KEYS[2])
+end
+if ARGV[2] == '0' then
   return 0
 end
 for i = 2, 3 do
@@ -134,7 +140,7 @@ end
 )
 
 # KEYS: epoch, day, month, days to write. ARGV: a new epoch, its life in ms, p and r of the day, p and r of the month,
-# seconds to keep day and month, tenant and day. What Redis still has is raised, never lowered.
+# seconds to keep day and month, tenant and day. What Redis still has is raised, never lowered. Answers the epoch.
 LOAD = """
 redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
 local epoch = redis.call('GET', KEYS[1])
@@ -147,6 +153,25 @@ for i = 2, 3 do
   end
 end
 redis.call('SADD', KEYS[4], ARGV[9])
+return epoch
+"""
+
+# KEYS: epoch, days to write, pairs of day and month. ARGV: a new epoch or '', its life in ms, seconds to keep day and month, then for each
+# pair tenant and day, plain units of the day and of the month. Raises what is lower, whether or not it is loaded.
+TELL = """
+if ARGV[1] ~= '' then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+end
+for i = 3, #KEYS, 2 do
+  local at = 5 + (i - 3) / 2 * 3
+  for j = 0, 1 do
+    if tonumber(redis.call('HGET', KEYS[i + j], 'p') or 0) < tonumber(ARGV[at + 1 + j]) then
+      redis.call('HSET', KEYS[i + j], 'p', ARGV[at + 1 + j])
+      redis.call('EXPIRE', KEYS[i + j], ARGV[3 + j])
+      redis.call('SADD', KEYS[2], ARGV[at])
+    end
+  end
+end
 """
 
 # KEYS: epoch, days. Plain units of each day, -1 where they are not of this epoch.

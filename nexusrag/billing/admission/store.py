@@ -1,10 +1,13 @@
 """What Redis keeps for admission, as typed questions: each is one script, and so one round trip. Raises RedisAwayError throughout."""
 
+import asyncio
 import math
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
+from functools import lru_cache, partial
+from time import monotonic
 from typing import Any, NamedTuple
 
 from nexusrag.billing.admission import scripts
@@ -17,6 +20,8 @@ LEASE_S = 30  # after which a process that does not renew its leases counts as d
 _EPOCH_MS = 5000
 _KEPT_S = (3 * 86_400, 40 * 86_400)  # counts of a day, of a month
 _SEEN_MS = 30 * 86_400_000
+_REMEMBERED_S = 5.0  # by then a process has written them to PostgreSQL, as a rule after one second
+_MOST_REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +55,20 @@ class Decision:
     month_used: int
 
 
+class _Plain(NamedTuple):
+    """Plain units of a day and its month, as Redis told them last, and when."""
+
+    at: float
+    in_day: int
+    in_month: int
+
+
 class Store:
     """The scripts with their keys.
 
-    All units are loaded anew after Redis was away, on a new connection to it, and after `_EPOCH_MS` without a process.
+    All units are loaded anew after Redis was away, on a new connection to it, and after `_EPOCH_MS` without a process. Plain units that
+    were not written yet are nowhere else then: each process remembers those that it was told within some seconds, and tells Redis of them
+    before it goes on in another epoch.
     """
 
     def __init__(self, redis: Redis, settings: RateSettings) -> None:
@@ -61,11 +76,15 @@ class Store:
         self._prefix = settings.rl_redis_prefix
         self._failures = 0
         self._begun = (-1, 0)  # losses of the line and failures, as they were when this process last began an epoch
+        self._known = ""  # the epoch in which what is remembered was told
+        self._remembered: OrderedDict[tuple[str, date], _Plain] = OrderedDict()
+        self._telling = asyncio.Lock()
 
         script = redis.script
         self._admit, self._release, self._renew = script(scripts.ADMIT), script(scripts.RELEASE), script(scripts.RENEW)
-        self._load, self._plain, self._written = script(scripts.LOAD), script(scripts.PLAIN), script(scripts.WRITTEN)
+        self._load, self._raise, self._plain = script(scripts.LOAD), script(scripts.TELL), script(scripts.PLAIN)
         self._runs, self._agree, self._due = script(scripts.RUNS), script(scripts.AGREE), script(scripts.DUE)
+        self._written = script(scripts.WRITTEN)
         self._stranger, self._recognised = script(scripts.STRANGER), script(scripts.RECOGNISED)
         self._epoch, self._dirty, self._compared = self._key("epoch"), self._key("dirty"), self._key("due")
 
@@ -92,10 +111,12 @@ class Store:
             lease.member, lease.units, lease.field, *(-1 if limit is None else limit for limit in limits),
             _names(lease.day).day, _named(lease.tenant_id, lease.day), 1 if must_know else 0,
         ]  # fmt: skip
-        answer = await self._ask(lambda: self._admit(keys, arguments))
+        answer = await self._ask(lambda: self._admit(keys, [*arguments, self._known]))
         if answer[0] < 0:
             return None
-        refused_by, wait_ms, leased, over, day_used, month_used = answer
+        refused_by, wait_ms, leased, over, day_used, month_used, *plain = answer
+        if day_used >= 0 and month_used >= 0:
+            self._remember(lease, *plain)
         return Decision(refused_by, wait_ms, bool(leased), over, day_used, month_used)
 
     async def release(self, lease: Lease, *, give_back: bool) -> None:
@@ -103,7 +124,10 @@ class Store:
         keys = [self._leases(lease.tenant_id), *self._units(lease.tenant_id, lease.day), self._dirty]
         back = lease.units if give_back else 0
         arguments: list[Argument] = [lease.member, back, lease.field, _named(lease.tenant_id, lease.day)]
-        await self._ask(lambda: self._release(keys, arguments, soon=False))  # before whatever this process asks next
+        given = await self._ask(lambda: self._release(keys, arguments, soon=False))  # before whatever this process asks next
+        held = self._remembered.get((lease.tenant_id, lease.day))
+        if given and back and lease.field == "p" and held is not None:
+            self._remembered[lease.tenant_id, lease.day] = _Plain(held.at, held.in_day - back, held.in_month - back)
 
     async def renew(self, leases: Sequence[Lease]) -> None:
         """Keep leases from expiring; what Redis lost of them comes back."""
@@ -118,11 +142,11 @@ class Store:
         """What PostgreSQL knows of the tenant's day and month, unless Redis knows more."""
         keys = [self._epoch, *self._units(tenant_id, day), self._dirty]
         arguments: list[Argument] = [new_id("epoch"), _EPOCH_MS, plain[0], runs[0], plain[1], runs[1], *_KEPT_S, _named(tenant_id, day)]
-        await self._ask(lambda: self._load(keys, arguments))
+        await self._follow(await self._ask(lambda: self._load(keys, arguments)))
 
     async def beat(self) -> None:
         """Some process lives: what was loaded stays good."""
-        await self._ask(lambda: self._redis.line.run("PEXPIRE", self._epoch, _EPOCH_MS))
+        await self._follow(await self._ask(lambda: self._redis.line.run("GETEX", self._epoch, "PX", _EPOCH_MS)))
 
     async def unwritten(self, most: int) -> Mapping[tuple[str, date], int]:
         """Plain units of the tenants and days that have changed since they were written; -1 where they must be loaded first."""
@@ -179,14 +203,47 @@ class Store:
 
     async def _ask(self, command: Callable[[], Awaitable[Any]]) -> Any:
         try:
-            while self._begun != (known := (self._redis.line.losses, self._failures)):
-                # It may have forgotten, or remember what was some time ago, and PostgreSQL may have counted: whoever comes next loads.
-                await self._redis.ask(lambda: self._redis.line.run("SET", self._epoch, new_id("epoch"), "PX", _EPOCH_MS))
-                self._begun = known
+            if self._begun != (self._redis.line.losses, self._failures):
+                await self._begin()
             return await self._redis.ask(command)
         except RedisAwayError:
             self._failures += 1
             raise
+
+    async def _begin(self) -> None:
+        """Redis may have forgotten, or remember what was some time ago, and PostgreSQL may have counted: whoever comes next loads."""
+        async with self._telling:
+            while self._begun != (now := (self._redis.line.losses, self._failures)):
+                epoch = new_id("epoch")
+                await self._redis.ask(partial(self._tell, epoch))
+                self._begun, self._known = now, epoch
+
+    async def _follow(self, answer: bytes | None) -> None:
+        """Go on in the epoch that somebody else began; until then this process admits nothing."""
+        epoch = (answer or b"").decode()
+        if epoch == self._known:
+            return
+        async with self._telling:
+            if self._remembered:
+                await self._redis.ask(lambda: self._tell(""))
+            self._known = epoch
+
+    async def _tell(self, begin: str) -> None:
+        """Tell Redis the plain units that this process remembers; and begin an epoch, unless it is empty."""
+        oldest = monotonic() - _REMEMBERED_S
+        fresh = {day: held for day, held in self._remembered.items() if held.at > oldest}
+        keys = [self._epoch, self._dirty, *(key for day in fresh for key in self._units(*day))]
+        arguments: list[Argument] = [begin, _EPOCH_MS, *_KEPT_S]
+        for day, held in fresh.items():
+            arguments += [_named(*day), held.in_day, held.in_month]
+        await self._raise(keys, arguments)
+
+    def _remember(self, lease: Lease, in_day: int, in_month: int) -> None:
+        day = lease.tenant_id, lease.day
+        self._remembered[day] = _Plain(monotonic(), in_day, in_month)
+        self._remembered.move_to_end(day)
+        if len(self._remembered) > _MOST_REMEMBERED:
+            self._remembered.popitem(last=False)
 
     def _key(self, *parts: str) -> str:
         return ":".join((self._prefix, *parts))

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from nexusrag.billing.admission import service
+from nexusrag.billing.admission import repository, service
 from nexusrag.billing.admission.facade import Admissions
-from nexusrag.billing.admission.store import Decision, Lease
+from nexusrag.billing.admission.store import Decision, Lease, Store
 from nexusrag.billing.ledger import repository as ledger
 from nexusrag.billing.ledger.facade import Caps, count_directly
 from nexusrag.billing.quotas import service as quotas
@@ -22,6 +22,7 @@ from nexusrag.web.call import Outcome
 from tests.billing.admission.conftest import limit, used
 from tests.support.api import Api, Person, error_of
 from tests.support.behind import Held, audited, rows
+from tests.support.installation import Servers
 from tests.support.soon import soon
 
 WINDOWS = "select plain_units, direct_units, units + held_units as entries from usage_periods where tenant_id = $1 order by period"
@@ -182,6 +183,62 @@ async def test_what_redis_forgets_is_loaded_before_it_admits(counted: Api) -> No
     assert await used(person) == (8, 8)
 
 
+async def test_what_redis_loses_before_it_was_written_counts_and_is_shown(counted: Api) -> None:
+    person = await counted.person()
+    await limit(counted, person.tenant, daily_requests_limit=8, hard_cap_enabled=True)
+    async with counted.resources.get(Database).work(None) as work:
+
+        async def nobody_writes() -> bool:
+            return await repository.alone(work)
+
+        await soon(nobody_writes, True)
+        for _ in range(4):
+            await person.get("/v1/corpora")
+        assert (await person.get("/v1/corpora/none")).status_code == 404  # given back
+        assert await rows(counted, WINDOWS, person.tenant) == []
+        await forget(counted)
+        answers = await asyncio.gather(*(person.get("/v1/corpora") for _ in range(20)))
+    assert sum(answer.status_code == 200 for answer in answers) == 4
+    assert await used(person) == (8, 8)
+
+    async def written() -> list[int]:
+        return [row["plain_units"] for row in await rows(counted, WINDOWS, person.tenant)]
+
+    await soon(written, [8, 8], within_s=5)
+
+
+async def test_each_process_tells_what_it_remembers_before_it_admits_and_within_a_second(servers: Servers) -> None:
+    tenant, day, rates = new_id("t"), date(2027, 6, 30), servers.with_env(RL_REDIS_PREFIX=new_id("test")).rates
+    redis = [Redis(servers.settings.stores, budget_s=10) for _ in range(3)]
+    one, other, idle = (Store(each, rates) for each in redis)
+
+    async def ask(store: Store, units: int = 1) -> Decision | None:
+        lease = Lease.new(tenant, day, units, run=False)
+        return await store.admit(lease, buckets=("a", "b"), rates=None, most=0, limits=(None, None), must_know=True)
+
+    async def load(store: Store) -> None:
+        await store.load(tenant, day, (80, 180), (0, 0))  # what PostgreSQL has
+
+    async def admitted(store: Store) -> tuple[int, int]:
+        if (decision := await ask(store)) is None:
+            await load(store)
+            decision = await ask(store)
+        assert decision is not None
+        return decision.day_used, decision.month_used
+
+    for store in (idle, other, one):
+        await store.beat()
+    assert [await admitted(store) for store in (one, other, one, idle, other)][-1] == (85, 185)
+    await forget_all(redis[0], rates.rl_redis_prefix)
+    assert await admitted(one) == (84, 184), "its own, which were 83"
+    assert await ask(other) is None, "it was admitted before it told"
+    await idle.beat()
+    assert await admitted(one) == (85, 185)
+    assert await admitted(other) == (86, 186)
+    for each in redis:
+        await each.close()
+
+
 async def test_a_script_that_redis_forgets_is_sent_again(counted: Api) -> None:
     person = await counted.person()
     await person.get("/v1/corpora")
@@ -315,6 +372,9 @@ async def test_what_a_dead_process_took_comes_back_though_its_lease_is_found_whi
 
 async def forget(api: Api) -> None:
     """As after FLUSHALL, for this installation alone."""
-    redis, prefix = api.resources.get(Redis).client, api.resources.get(Admissions).store._prefix
-    async for key in redis.scan_iter(f"{prefix}:*"):
-        await redis.delete(key)
+    await forget_all(api.resources.get(Redis), api.resources.get(Admissions).store._prefix)
+
+
+async def forget_all(redis: Redis, prefix: str) -> None:
+    async for key in redis.client.scan_iter(f"{prefix}:*"):
+        await redis.client.delete(key)
