@@ -49,7 +49,7 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def large_answers() -> FastAPI:
     app = FastAPI()
-    app.state.refuse = lambda method, path, headers: None
+    app.state.refuse = lambda method, path, headers, seen: None
     app.state.drains, app.state.resources = (), None
     left = asyncio.Event()
 

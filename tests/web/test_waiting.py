@@ -110,7 +110,7 @@ async def test_of_the_requests_of_one_piece_one_is_answered_at_the_door(api: Api
     """The others wait for each other: thousands, answered one after the other in one turn of the loop, would hold up everybody else."""
     seen: list[str] = []
 
-    def refuse(method: str, path: str, headers: Headers) -> bytes | None:
+    def refuse(method: str, path: str, headers: Headers, known: dict[bytes, bytes]) -> bytes | None:
         if (b"x-mine", b"yes") not in headers:
             return None
         seen.append(path)

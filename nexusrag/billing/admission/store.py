@@ -75,7 +75,7 @@ class Store:
         self._redis = redis
         self._prefix = settings.rl_redis_prefix
         self._failures = 0
-        self._begun = (-1, 0)  # losses of the line and failures, as they were when this process last began an epoch
+        self._begun = (0, 0)  # losses of the line and failures, as they were when this process last began an epoch
         self._known = ""  # the epoch in which what is remembered was told
         self._remembered: OrderedDict[tuple[str, date], _Plain] = OrderedDict()
         self._telling = asyncio.Lock()

@@ -126,7 +126,8 @@ async def test_a_run_that_is_cancelled_while_it_is_spoken_is_charged_for_it(scri
 async def test_a_run_whose_process_died_while_it_was_spoken_is_charged_for_it(servers: Servers, scripted: Installation) -> None:
     async with openai_stand_in() as provider:
         person, corpus = await asker(scripted.api)
-        provider.behaviours = [talk(["The keeper is ", "Ada Moreau [1]."]), hang()]
+        # Without a marker: the worker that finds the run may be another test's, which speaks markers.
+        provider.behaviours = [talk(["The keeper is ", "Ada Moreau."]), hang()]
         env = {**openai(provider), "RUN_DISCONNECT_GRACE_S": "60"}
         async with (
             api_process(servers, **env) as (process, url),
