@@ -15,7 +15,7 @@ from nexusrag.kernel.ids import new_id
 from tests.benchmarks.bench_speed import env, free_port, process, servers  # noqa: F401 - fixtures
 from tests.support.installation import Servers
 
-REQUESTS = 480
+REQUESTS = 1600
 ROUNDS = 7
 AT_ONCE = 8
 # The stages of this kind: rates, places and units; and with them switches, budgets and service levels.
