@@ -124,22 +124,15 @@ class Redis:
 
 
 class _Patience:
-    """Ends a limit some turns of the loop after it is due: in each turn the loop reads what has come.
-
-    It begins with the next turn, in which the line sends what was asked in this one.
-    """
+    """Ends a limit some turns of the loop after it is due: in each turn the loop reads what has come."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit: asyncio.Timeout, budget_s: float) -> None:
         self._loop = loop
         self._limit = limit
-        self._budget_s = budget_s
-        self._waiting: asyncio.Handle = loop.call_soon(self._begin)
+        self._waiting: asyncio.Handle = loop.call_later(budget_s, self._wear_out, _LAST_LOOKS)
 
     def end(self) -> None:
         self._waiting.cancel()
-
-    def _begin(self) -> None:
-        self._waiting = self._loop.call_later(self._budget_s, self._wear_out, _LAST_LOOKS)
 
     def _wear_out(self, looks: int) -> None:
         if looks:

@@ -1,4 +1,4 @@
-"""One connection to Redis that all of a process's scripts share: what is asked in one turn of the loop goes out together.
+"""One connection to Redis that all of a process's scripts share: answers that come together are read together.
 
 A pool would make a connection for each request under way, one after the other; a script is over in microseconds.
 """
@@ -33,7 +33,6 @@ class RedisLine:
         self._reading: asyncio.Task[None] | None = None
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._unsent: list[bytes] = []
-        self._sends_now = False
         self.losses = 0
 
     async def run(self, *command: Argument, soon: bool = True) -> Any:
@@ -48,14 +47,12 @@ class RedisLine:
             await asyncio.shield(self._opening)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
-        packed = _packed(command)
-        if soon and not self._sends_now:
-            self._sends_now = True
-            loop.call_soon(self._send)
-        elif not self._unsent:
+        if not soon and not self._unsent:
             loop.call_later(_SOME_TIME_S, self._send)
-        self._unsent.append(packed)
+        self._unsent.append(_packed(command))
         self._waiting.append(answer)
+        if soon:
+            self._send()
         return await answer  # if nobody waits any more, it keeps its place
 
     def hang_up(self) -> None:
@@ -73,7 +70,6 @@ class RedisLine:
 
     def _send(self) -> None:
         unsent, self._unsent = self._unsent, []
-        self._sends_now = False
         if self._connection is not None and unsent:
             assert self._connection._writer is not None
             self._connection._writer.writelines(unsent)  # a fault shows where the answers are read
