@@ -72,7 +72,10 @@ class RedisLine:
         unsent, self._unsent = self._unsent, []
         if self._connection is not None and unsent:
             assert self._connection._writer is not None
-            self._connection._writer.writelines(unsent)  # a fault shows where the answers are read
+            try:
+                self._connection._writer.writelines(unsent)
+            except (RuntimeError, OSError) as error:  # closed, which whoever reads has not been told yet
+                self._lost(self._connection, RedisConnectionError(str(error)))
 
     async def _open(self) -> None:
         connection: AbstractConnection = self._kind(**self._options)

@@ -123,6 +123,17 @@ async def test_what_was_not_sent_yet_is_lost_with_the_line_and_never_sent(redis:
     assert given_up.cancelled()
 
 
+async def test_a_line_that_is_closed_before_its_reader_is_told_is_lost(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Iterable[bytes]) -> None:
+        raise RuntimeError("unable to perform operation; the handle is closed")
+
+    await redis.line.run("PING")
+    monkeypatch.setattr(cast(AbstractConnection, redis.line._connection)._writer, "writelines", fail)
+    with pytest.raises(RedisError):
+        await redis.line.run("ECHO", "unsent")
+    assert await redis.line.run("ECHO", "again") == b"again"
+
+
 async def test_a_silent_redis_costs_the_budget_once(proxied: tuple[Redis, Proxy]) -> None:
     redis, proxy = proxied
     await redis.line.run("PING")

@@ -9,7 +9,7 @@ from nexusrag.infra.database import Database
 from nexusrag.infra.resources import Resources
 from nexusrag.kernel.errors import ApiError
 from nexusrag.kernel.ids import unguessable_id
-from nexusrag.providers.speech.port import Speech
+from nexusrag.providers.speech.port import Speech, Unheard
 from nexusrag.security.crypto.facade import BlobStore
 from nexusrag.settings import Settings
 
@@ -36,7 +36,7 @@ class Speaker:
     async def speak(self, tenant_id: str, run_id: str, text: str, spoken: Spoken) -> tuple[str, dict[str, Any]]:
         """The event to send: audio.ready with the file's URL, or audio.error with a code.
 
-        `spoken` counts from the moment the provider is asked, however this ends, unless the provider refuses.
+        `spoken` counts from the moment the provider is asked, however this ends, unless the provider refuses or is not reached.
         """
         audio_id = unguessable_id("audio")
         blobs, database = self._resources.get(BlobStore), self._resources.get(Database)
@@ -57,6 +57,8 @@ class Speaker:
         spoken.characters = len(self.said(text))
         try:
             sound = await self._speech.speak(text, tenant_id=tenant_id)
+        except Unheard:
+            raise
         except ApiError:
             spoken.characters = 0
             raise

@@ -1,9 +1,11 @@
 """Admission of one request: asks Redis once, loads it where it has forgotten, and does without it where it is away."""
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from functools import partial
+from itertools import islice
 from time import monotonic
 from typing import Any, Literal
 
@@ -28,6 +30,7 @@ from nexusrag.web.call import CallContext, Outcome
 log = structlog.get_logger(__name__)
 TELL_EVERY_S = 60
 _MOST_TOLD = 10_000
+_ENDED_AT_ONCE = 100
 _PERIODS: tuple[PeriodName, ...] = ("day", "month")
 Bucket = Literal["key", "tenant"]
 _BUCKETS: tuple[Bucket | None, ...] = (None, "key", "tenant")
@@ -87,10 +90,12 @@ class Admissions:
         quota = await quota_of(call.resources, principal) if gate.transaction else Quota()
         units = gate.units if gate.transaction else 0
         lease = Lease.new(principal.tenant_id, clock.now().date(), units, run=is_run)
+        asks = not self.store.is_left_alone
         try:
             decision = await self._decide(call, quota, lease)
         except RedisAwayError:
-            self._unended[lease.member] = (lease, True)  # it may have heard the question
+            if asks:
+                self._unended[lease.member] = (lease, True)  # it may have heard the question
             return await self._without_redis(call, quota, lease)
         over = _PERIODS[decision.over - 1] if decision.over else None
         taken = None
@@ -112,7 +117,7 @@ class Admissions:
     async def _decide(self, call: CallContext, quota: Quota, lease: Lease) -> Decision:
         limits = (quota.day_units, quota.month_units) if quota.hard else (None, None)
         on, plain = self._rates.rate_limit_enabled, call.gate.transaction
-        for _ in range(2):
+        for _ in range(3):
             decision = await self.store.admit(
                 lease,
                 buckets=_buckets(call.principal, call.route_class),
@@ -184,10 +189,10 @@ class Admissions:
 
     async def end_unended(self) -> None:
         """Tell Redis what it could not be told when it happened."""
-        while self._unended:
-            member, (lease, back) = next(iter(self._unended.items()))
-            await self.store.release(lease, give_back=back)
-            self._unended.pop(member, None)
+        while some := list(islice(self._unended.items(), _ENDED_AT_ONCE)):
+            await asyncio.gather(*(self.store.release(lease, give_back=back) for _, (lease, back) in some))
+            for member, _ in some:
+                self._unended.pop(member, None)
 
     async def is_news(self, what: str) -> bool:
         """Whether nobody was told this within a minute, in any process as far as Redis knows. A flood is told of once."""

@@ -223,7 +223,10 @@ class Store:
         epoch = (answer or b"").decode()
         if epoch == self._known:
             return
+        begun = self._begun
         async with self._telling:
+            if epoch == self._known or begun != self._begun:  # somebody has told meanwhile, or begun a later one
+                return
             if self._remembered:
                 await self._redis.ask(lambda: self._tell(""))
             self._known = epoch
@@ -244,6 +247,11 @@ class Store:
         self._remembered.move_to_end(day)
         if len(self._remembered) > _MOST_REMEMBERED:
             self._remembered.popitem(last=False)
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Redis is not asked at present."""
+        return self._redis.is_left_alone
 
     def _key(self, *parts: str) -> str:
         return ":".join((self._prefix, *parts))

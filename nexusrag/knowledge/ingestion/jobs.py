@@ -106,6 +106,8 @@ async def _charge(job: Job, work: Work, document: Any, tokens: int) -> None:
     if tokens:
         by = document.get("created_by")
         await settle_held(job.resources, work, _subject(job), RouteClass.MUTATION, _used(job, tokens), user_id=by)
+    else:  # an attempt before this one may have reserved something
+        await settle(work, _subject(job), [], tokens=0, estimated=False)
 
 
 def _used(job: Job, tokens: int) -> list[Metered]:

@@ -64,11 +64,12 @@ async def begin_cooldown(work: Work, profile_id: str, replicas: int) -> None:
     )  # fmt: skip
 
 
-async def end_cooldown(work: Work, profile_id: str, replicas: int | None) -> None:
-    """What was begun was not done."""
+async def end_cooldown(work: Work, profile_id: str, replicas: int | None, action_id: str) -> None:
+    """What was begun was not done. The cooldown of a later action stays."""
     await work.raw.execute(
-        "update autoscaling_profiles set last_applied_at = null, replicas = $3 where tenant_id = $1 and id = $2",
-        work.tenant_id, profile_id, replicas,
+        "update autoscaling_profiles p set last_applied_at = null, replicas = $3 from autoscaling_actions a where p.tenant_id = $1 "
+        "and p.id = $2 and a.tenant_id = $1 and a.id = $4 and p.last_applied_at = a.created_at",
+        work.tenant_id, profile_id, replicas, action_id,
     )  # fmt: skip
 
 

@@ -197,7 +197,7 @@ async def _carry_out(resources: Resources, tenant_id: str, profile: Any, action:
 async def _failed(resources: Resources, tenant_id: str, profile: Any, action: Mapping[str, Any]) -> None:
     async with resources.get(Database).work(tenant_id) as work:
         await repository.end_action(work, action["id"], "failed")
-        await repository.end_cooldown(work, profile["id"], profile["replicas"])
+        await repository.end_cooldown(work, profile["id"], profile["replicas"], action["id"])
 
 
 async def _end_interrupted(resources: Resources, work: Work, profile_id: str) -> None:

@@ -7,6 +7,7 @@ from nexusrag.infra.outbound import Outbound, OutboundError, OutboundTimeout, Ur
 from nexusrag.infra.retries import NONSENSE, of_status
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.sentences import sentences
+from nexusrag.providers.speech.port import Unheard
 from nexusrag.settings import Settings
 
 _LONGEST_TEXT = 4096
@@ -74,13 +75,13 @@ def _refused(status: int) -> ApiError:
 def _sound(answer: bytes) -> bytes:
     # An MP3 file begins with an ID3 tag or with the eleven set bits of a frame.
     if not (answer.startswith(b"ID3") or (len(answer) > 1 and answer[0] == 0xFF and answer[1] & 0xE0 == 0xE0)):
-        raise Failed(ApiError(ErrorCode.TTS_ERROR, "Speech answered with something that is no MP3 file."), NONSENSE)
+        raise Failed(Unheard(ErrorCode.TTS_ERROR, "Speech answered with something that is no MP3 file."), NONSENSE)
     return answer
 
 
 def _failed(error: OutboundError) -> ApiError:
     if isinstance(error, OutboundTimeout):
-        return ApiError(ErrorCode.TTS_ERROR, "Speech did not answer in time.")
+        return Unheard(ErrorCode.TTS_ERROR, "Speech did not answer in time.")
     if isinstance(error, UrlNotAllowed):
         return ApiError(
             ErrorCode.TTS_CONFIG_MISSING,

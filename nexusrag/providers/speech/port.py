@@ -2,6 +2,12 @@
 
 from typing import Protocol
 
+from nexusrag.kernel.errors import ApiError
+
+
+class Unheard(ApiError):
+    """The provider was sent the text, and nothing came back that can be played: it may have spoken, and bill it."""
+
 
 class Speech(Protocol):
     """Turns text into a sound file."""
@@ -19,7 +25,7 @@ class Speech(Protocol):
         """`text` spoken, as one whole file. `tenant_id`: for whom, which decides whose circuit breaker counts.
 
         Raises ApiError with TTS_CONFIG_MISSING, TTS_AUTH_ERROR, TTS_ERROR or, while that breaker is open, INTEGRATION_UNAVAILABLE.
-        Messages hold nothing of the text.
+        Messages hold nothing of the text. TTS_ERROR is Unheard where the provider may have spoken all the same.
         """
         ...
 

@@ -105,6 +105,19 @@ async def test_speech_that_was_refused_costs_nothing(scripted: Installation) -> 
     assert await spoken(scripted.api, run_id_of(events)) == []
 
 
+async def test_speech_that_does_not_answer_is_charged_by_estimate(servers: Servers) -> None:
+    async with openai_stand_in() as provider:
+        provider.behaviours = [talk(["The keeper is ", "Ada Moreau [1]."]), hang()]
+        async with serving(servers.with_env(**openai(provider), TTS_TIMEOUT_S="1", EXT_RETRY_MAX_ATTEMPTS="1")) as (app, url):
+            api = Api(servers, app, url)
+            person, corpus = await asker(api)
+            events = await person.run(corpus, QUESTION, audio=True)
+            assert ended(events) == ["message.final", "audio.error", "done"]
+            (sent,) = {request["input"] for request in provider.requests if "input" in request}
+            assert await spoken(api, run_id_of(events)) == [(len(sent), True)]
+            await api.close()
+
+
 async def test_a_run_that_is_cancelled_while_it_is_spoken_is_charged_for_it(scripted: Installation) -> None:
     class Speaking(FakeSpeech):
         async def speak(self, text: str, *, tenant_id: str = "") -> bytes:
