@@ -74,8 +74,8 @@ class RedisLine:
             assert self._connection._writer is not None
             try:
                 self._connection._writer.writelines(unsent)
-            except (RuntimeError, OSError) as error:  # closed, which whoever reads has not been told yet
-                self._lost(self._connection, RedisConnectionError(str(error)))
+            except (RuntimeError, OSError):  # closed, which whoever reads has not been told yet
+                self.hang_up()
 
     async def _open(self) -> None:
         connection: AbstractConnection = self._kind(**self._options)

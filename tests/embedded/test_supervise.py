@@ -106,8 +106,9 @@ async def test_healing_goes_on_after_it_failed() -> None:
 
 
 SUPERVISE = """
-import asyncio, sys
+import asyncio, signal, sys
 from nexusrag.cli.supervise import Child, Supervisor, Timing
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and stays so
 stubborn = ("/bin/sh", "-c", "trap '' TERM INT HUP; echo ready >&2; while :; do sleep 0.05; done")
 children = [Child("a", ("/bin/sh", "-c", "exec sleep 600")), Child("b", stubborn)]
 supervisor = Supervisor(children, timing=Timing(grace=float(sys.argv[1])), on_event=lambda event: print(event.kind, event.pid, flush=True))

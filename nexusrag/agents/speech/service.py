@@ -36,7 +36,7 @@ class Speaker:
     async def speak(self, tenant_id: str, run_id: str, text: str, spoken: Spoken) -> tuple[str, dict[str, Any]]:
         """The event to send: audio.ready with the file's URL, or audio.error with a code.
 
-        `spoken` counts from the moment the provider is asked, however this ends, unless the provider refuses or is not reached.
+        `spoken` counts from the moment the provider is asked, however this ends, unless the provider refuses or the call breaks off.
         """
         audio_id = unguessable_id("audio")
         blobs, database = self._resources.get(BlobStore), self._resources.get(Database)
