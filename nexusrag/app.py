@@ -72,7 +72,7 @@ def create_app(settings: Settings, *, domains: Sequence[Domain] = DOMAINS) -> Fa
     described = functools.partial(openapi.complete, routes=_gated(app), key_header=settings.auth.auth_api_key_header)
     app.openapi = functools.cache(lambda: described(FastAPI.openapi(app)))  # type: ignore[method-assign]  # as FastAPI has it extended
     app.state.reference = functools.cache(lambda: reference.page(app.openapi()))
-    app.state.refuse = at_the_door(app)
+    app.state.door = at_the_door(app)
     app.middleware_stack = OverloadGuard(app.build_middleware_stack())  # around the framework's own: nothing is spent on what it refuses
     return app
 

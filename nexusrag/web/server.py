@@ -6,7 +6,6 @@ import signal
 import socket
 import sys
 import termios
-from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -16,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from nexusrag.infra.loop import new_loop
 from nexusrag.settings import Settings
+from nexusrag.web.door import Door, Head
 from nexusrag.web.sse import TRANSPORT_KEY
 
 # The head of a request is its first line and its headers.
@@ -28,12 +28,9 @@ _PIECE_BYTES = 64 * 1024
 # Whoever lets us wait for room, or for the end of a closed connection, takes so much within this time, or is cut off.
 _STALL_S = 15.0
 _LEAST_BYTES = 32 * 1024
+# The wait for another request begins anew with each; in a flood not before less than this part of it is left.
+_RENEWED = 0.9
 
-
-Headers = list[tuple[bytes, bytes]]
-# Whether a request is refused by its method, path and headers alone: the whole answer, without the headers that every answer has, or None.
-# The last argument is the connection's, for what whoever refuses has found out about its credential; it is in scopes as well.
-Refuse = Callable[[str, str, Headers, dict[bytes, bytes]], bytes | None]
 SEEN_KEY = "nexusrag.seen"
 
 
@@ -68,6 +65,14 @@ class _Gathered(asyncio.Transport):
         self._size += len(data)
         if self._size > _PIECE_BYTES:  # whoever writes that much is told at once when the reader does not keep up
             self._send()
+
+    def write_whole(self, data: bytes) -> None:
+        """What has no other part is not gathered."""
+        if self._held:
+            self.write(data)
+        else:
+            self._written += len(data)
+            self._transport.write(data)
 
     def close(self) -> None:
         self._send()
@@ -128,20 +133,23 @@ class _Gathered(asyncio.Transport):
 class Protocol(HttpToolsProtocol):
     """Puts the transport into the scope of each request; a head that is too large, ambiguous or too slow ends the connection.
 
-    Asks `app.state.refuse`, where there is one, before anything is made of a request: a task, a scope and the layers of the framework
-    cost several times what such an answer costs, and it would have to wait for whatever is ready before it.
+    Asks `app.state.door` before anything is made of a request: a task, a scope and the layers of the framework cost several times what
+    such an answer costs, and it would have to wait for whatever is ready before it.
     """
 
     transport: _Gathered
     _silent_bytes = 0  # that came since the parser told of anything: of a line that it keeps, a chunk's extension, empty lines
-    _has_refused = False  # one of this piece: the next goes the ordinary way, where requests wait for each other and reading is paused
+    _has_asked = False  # for one of this piece: the next goes the ordinary way, where requests wait for each other and reading is paused
     _in_head = True
+    _is_between = True  # nothing of a request has come since the last one's end
+    _piece = b""  # what has come, where it began between requests
     _answered: RequestResponseCycle | None = None
     _head_due: asyncio.TimerHandle | None = None  # while more of a head is awaited
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(_Gathered(transport, self.loop))
         self._seen: dict[bytes, bytes] = {}
+        self._door: Door = self.config.app.state.door  # type: ignore[union-attr]  # the application itself, see Server
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -170,7 +178,10 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         awaited = self.timeout_keep_alive_task
-        self._has_refused = False
+        self._has_asked = False
+        self._piece = data if self._is_between else b""
+        if awaited is not None and self._is_between and self._is_refused_again(data, awaited):
+            return
         self._silent_bytes += len(data)
         super().data_received(data)
         if self.transport.is_closing():
@@ -191,7 +202,7 @@ class Protocol(HttpToolsProtocol):
         self.scope[SEEN_KEY] = self._seen  # type: ignore[literal-required]  # and another
         self._unset_keepalive_if_required()  # a refusal in the same piece may have begun that wait
         self._head_over()
-        self._in_head = True
+        self._in_head, self._is_between = True, False
 
     def on_headers_complete(self) -> None:
         self._head_over()
@@ -201,33 +212,58 @@ class Protocol(HttpToolsProtocol):
             raise ValueError("not a head that is answered")  # the parser ends in it, which is a 400
         if not self._is_refused():
             super().on_headers_complete()
-        self.headers = []  # trailers are no headers
+        self.headers, self._piece = [], b""  # trailers are no headers
 
     def on_body(self, body: bytes) -> None:
         self._silent_bytes = 0
         super().on_body(body)
 
+    def on_message_complete(self) -> None:
+        self._is_between = True
+        super().on_message_complete()
+
     def _is_refused(self) -> bool:
         """Whether it was answered here. What is out of the ordinary goes the ordinary way."""
-        refuse: Refuse = self.config.app.state.refuse  # type: ignore[union-attr]  # the application itself, see Server
         before: RequestResponseCycle | None = self.cycle
-        if self._has_refused or (before is not None and not before.response_complete) or self.flow.write_paused or self.expect_100_continue:
+        if self._has_asked or (before is not None and not before.response_complete) or self.flow.write_paused or self.expect_100_continue:
             return False
         method, path = self.parser.get_method(), self.url.partition(b"?")[0]
         if method == b"HEAD" or b"%" in path or self.parser.should_upgrade():
             return False
         if self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive():
             return False
-        answer = refuse(method.decode("ascii"), path.decode("ascii"), self.headers, self._seen)
+        head = Head(method.decode("ascii"), path.decode("ascii"), self.headers, self._seen)
+        answer = self._door.refuse(*head)
         if answer is None:
             return False
-        status, _, rest = answer.partition(b"\r\n")
-        usual = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
-        self._has_refused = True
+        if self._piece.startswith(b"%b %b HTTP/1.1\r\n" % (method, self.url)):
+            self._door.learn(self._piece, head)
+        self._has_asked = True
         self.cycle = _Refused()  # type: ignore[assignment]
-        self.transport.write(b"%b\r\n%b%b" % (status, usual, rest))
+        self._answer(answer)
         self.on_response_complete()
         return True
+
+    def _is_refused_again(self, piece: bytes, awaited: asyncio.TimerHandle) -> bool:
+        """Whether this is a request that the door knows, and was answered here. The parser is between two requests, and stays there."""
+        head = self._door.known(piece)
+        if head is None or self.flow.write_paused or self.transport.is_closing():
+            return False
+        self._has_asked = True
+        answer = self._door.refuse(*head)
+        if answer is None:
+            return False
+        self._answer(answer)
+        self.server_state.total_requests += 1
+        if awaited.when() - self.loop.time() < _RENEWED * self.timeout_keep_alive:
+            awaited.cancel()
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        return True
+
+    def _answer(self, answer: bytes) -> None:
+        status, _, rest = answer.partition(b"\r\n")
+        usual = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+        self.transport.write_whole(b"%b\r\n%b%b" % (status, usual, rest))
 
     def _await_next(self, awaited: asyncio.TimerHandle | None) -> None:
         """uvicorn ends the wait for another request at whatever comes, also at an empty line or the late body of a refused request."""

@@ -115,20 +115,22 @@ async def test_goodput_at_five_times_capacity(servers: Servers, env: dict[str, s
         client = Client(url)
         people = [(await tenant(servers, env, url)).editors[0] for _ in range(TENANTS)]
         await closed(client, people, AT_PEAK, PEAK_S)
+        peak = await closed(client, people, AT_PEAK, PEAK_S)
         for _ in range(PAIRS):
-            began = used(server)
+            over = await offered(client, people, 5 * peak.goodput, SETTLE_S + OVERLOAD_S, settle_s=SETTLE_S)
+            await asyncio.sleep(1)
+            before, began = peak, used(server)
             peak = await closed(client, people, AT_PEAK, PEAK_S)
             cost = (used(server) - began) / len(peak.good)
-            over = await offered(client, people, 5 * peak.goodput, SETTLE_S + OVERLOAD_S, settle_s=SETTLE_S)
-            ratios.append(over.goodput / peak.goodput)
+            # Between two peaks: a machine that becomes faster or slower meanwhile is neither for nor against it.
+            ratios.append(over.goodput / statistics.mean((before.goodput, peak.goodput)))
             refusals.append(ms(over.refused))
             print(
-                f"\npeak {peak.goodput:.0f}/s, p95 {ms(peak.good, 0.95):.0f} ms, {cost * 1000:.1f} ms of the API's CPU each; "
-                f"at five times {over.goodput:.0f}/s ({ratios[-1]:.2f}), p95 {ms(over.good, 0.95):.0f} ms; "
+                f"\npeaks {before.goodput:.0f}, {peak.goodput:.0f}/s, p95 {ms(peak.good, 0.95):.0f} ms, "
+                f"{cost * 1000:.1f} ms of the API's CPU each; at five times {over.goodput:.0f}/s ({ratios[-1]:.2f}), p95 {ms(over.good, 0.95):.0f} ms; "
                 f"refused p50 {refusals[-1]:.1f} p95 {ms(over.refused, 0.95):.1f} ms; {dict(over.codes)}",
                 end="",
             )
-            await asyncio.sleep(1)
     goodput, refusal = statistics.median(ratios), statistics.median(refusals)
     print(f"\ngoodput at five times capacity: {goodput:.2f} of peak (at least 0.9); median of a refusal {refusal:.1f} ms (at most 10)")
     assert goodput >= 0.9

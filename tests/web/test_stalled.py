@@ -15,6 +15,7 @@ from fastapi.responses import Response, StreamingResponse
 from nexusrag.infra.loop import new_loop
 from nexusrag.settings import load
 from nexusrag.web import server
+from nexusrag.web.door import Door
 from nexusrag.web.sse import TRANSPORT_KEY, EventStream
 from tests.support.installation import ENV, http, listening
 from tests.support.processes import until
@@ -49,7 +50,7 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def large_answers() -> FastAPI:
     app = FastAPI()
-    app.state.refuse = lambda method, path, headers, seen: None
+    app.state.door = Door(lambda method, path, headers, seen: None)
     app.state.drains, app.state.resources = (), None
     left = asyncio.Event()
 

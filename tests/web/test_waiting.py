@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from nexusrag.kernel.ids import new_id
-from nexusrag.web.server import Headers
+from nexusrag.web.door import Door, Headers
 from tests.agents.scripted import installation
 from tests.support.api import Api
 from tests.support.installation import Servers, serving
@@ -94,7 +94,7 @@ async def test_what_comes_together_with_a_stream_does_not_end_it(servers: Server
     refused = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
     async with installation(servers) as held:
         person, corpus = await held.asker()
-        held.api.app.state.refuse = lambda method, path, headers, seen: refused if path == "/v1/health" else None
+        held.api.app.state.door = Door(lambda method, path, headers, seen: refused if path == "/v1/health" else None)
         body = orjson.dumps({"session_id": new_id("s"), "corpus_id": corpus, "message": held.model.play("one ", 1.2, "two [1].")})
         head = f"POST /v1/run HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {person.key}\r\nContent-Type: application/json\r\n"
         reader, writer = await asyncio.open_connection(urlsplit(held.api.base_url).hostname, urlsplit(held.api.base_url).port)
@@ -116,7 +116,7 @@ async def test_of_the_requests_of_one_piece_one_is_answered_at_the_door(api: Api
         seen.append(path)
         return b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
-    monkeypatch.setitem(api.app.state._state, "refuse", refuse)  # as an attribute it would not be put back
+    monkeypatch.setitem(api.app.state._state, "door", Door(refuse))  # as an attribute it would not be put back
     mine = ASKED.replace(b"\r\n\r\n", b"\r\nX-Mine: yes\r\n\r\n")
     parts = urlsplit(api.base_url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)

@@ -12,13 +12,13 @@ from nexusrag.infra.resources import Resources
 from nexusrag.kernel.errors import ApiError
 from nexusrag.kernel.ids import new_id
 from nexusrag.operations.sla.overload import REFUSED, Overload, shed
+from nexusrag.web.door import Door, Headers
 from nexusrag.web.envelope import error_response
-from nexusrag.web.server import Headers, Refuse
 
 _SOMEBODY = new_id("req").encode()
 
 
-def at_the_door(app: FastAPI) -> Refuse:
+def at_the_door(app: FastAPI) -> Door:
     """What the server asks before it makes anything of a request. Other forms of answers are left to those who stand further in."""
     state = app.state
     otherwise = tuple(state.errors)  # what begins so may have errors of another form
@@ -34,7 +34,7 @@ def at_the_door(app: FastAPI) -> Refuse:
         error = emptied.refusal(principal, method, path) or shed(overload, principal, method, path)
         return None if error is None else _answer(error, headers)
 
-    return refuse
+    return Door(refuse)
 
 
 def _answer(error: ApiError, headers: Headers) -> bytes:

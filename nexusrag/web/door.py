@@ -1,0 +1,58 @@
+"""The door: who is refused by the head of a request alone, before anything is made of it, and the heads that were refused a moment ago.
+
+Whoever is served pays for every refusal. A flood mostly repeats itself, and what is to its last header a head that was refused before
+needs no parser to be refused again.
+"""
+
+from collections.abc import Callable
+from time import monotonic
+from typing import NamedTuple
+
+Headers = list[tuple[bytes, bytes]]
+# Whether a request is refused by its method, path and headers alone: the whole answer, without the headers that every answer has, or None.
+# The last argument is for what whoever refuses has found out about the credential; the server keeps it with the connection, or the head.
+Refuse = Callable[[str, str, Headers, dict[bytes, bytes]], bytes | None]
+
+_END = b"\r\n\r\n"
+# Heads have credentials in them, and anybody can send them: few are kept, and not for long.
+_MOST = 1000
+_LONGEST = 4096
+_KEPT_S = 10.0
+
+
+class Head(NamedTuple):
+    """What `Refuse` is asked with."""
+
+    method: str
+    path: str
+    headers: Headers
+    seen: dict[bytes, bytes]
+
+
+class Door:
+    """`refuse`, and the heads that it refused."""
+
+    def __init__(self, refuse: Refuse) -> None:
+        self.refuse = refuse
+        self._refused: dict[bytes, tuple[Head, int]] = {}
+        self._until = 0.0
+
+    def known(self, piece: bytes) -> Head | None:
+        """The head of what has come, if that is one whole request, and a head that was refused before."""
+        if not self._refused:
+            return None
+        if self._until < monotonic():
+            self._refused.clear()
+            return None
+        head, size = self._refused.get(piece[: piece.find(_END) + len(_END)], (None, 0))
+        return head if size == len(piece) else None
+
+    def learn(self, piece: bytes, head: Head) -> None:
+        """Whoever sent this was refused; `piece` begins with the head's first line."""
+        end = piece.find(_END) + len(_END)
+        framing = [(name, value) for name, value in head.headers if name in (b"content-length", b"transfer-encoding")]
+        if end > _LONGEST or len(self._refused) >= _MOST or len(framing) > 1 or (b"transfer-encoding" in dict(framing)):
+            return
+        if not self._refused:
+            self._until = monotonic() + _KEPT_S
+        self._refused[piece[:end]] = head._replace(seen=dict(head.seen)), end + sum(int(value) for _, value in framing)
