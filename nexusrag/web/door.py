@@ -1,11 +1,11 @@
 """The door: who is refused by the head of a request alone, before anything is made of it, and the heads that were refused a moment ago.
 
-Whoever is served pays for every refusal. A flood mostly repeats itself, and what is to its last header a head that was refused before
-needs no parser to be refused again.
+Whoever is served pays for every refusal. A flood often repeats itself, and a head that is byte for byte one that was refused before needs
+no parser to be refused again.
 """
 
+import asyncio
 from collections.abc import Callable
-from time import monotonic
 from typing import NamedTuple
 
 Headers = list[tuple[bytes, bytes]]
@@ -35,24 +35,23 @@ class Door:
     def __init__(self, refuse: Refuse) -> None:
         self.refuse = refuse
         self._refused: dict[bytes, tuple[Head, int]] = {}
-        self._until = 0.0
 
     def known(self, piece: bytes) -> Head | None:
         """The head of what has come, if that is one whole request, and a head that was refused before."""
         if not self._refused:
             return None
-        if self._until < monotonic():
-            self._refused.clear()
-            return None
-        head, size = self._refused.get(piece[: piece.find(_END) + len(_END)], (None, 0))
+        head, size = self._refused.get(piece[: piece.find(_END, 0, _LONGEST) + len(_END)], (None, 0))
         return head if size == len(piece) else None
 
     def learn(self, piece: bytes, head: Head) -> None:
         """Whoever sent this was refused; `piece` begins with the head's first line."""
-        end = piece.find(_END) + len(_END)
-        framing = [(name, value) for name, value in head.headers if name in (b"content-length", b"transfer-encoding")]
-        if end > _LONGEST or len(self._refused) >= _MOST or len(framing) > 1 or (b"transfer-encoding" in dict(framing)):
+        end = piece.find(_END, 0, _LONGEST)
+        if end < 0 or len(self._refused) >= _MOST:
+            return
+        framing = {name: value for name, value in head.headers if name in (b"content-length", b"transfer-encoding")}
+        if b"transfer-encoding" in framing:
             return
         if not self._refused:
-            self._until = monotonic() + _KEPT_S
-        self._refused[piece[:end]] = head._replace(seen=dict(head.seen)), end + sum(int(value) for _, value in framing)
+            asyncio.get_running_loop().call_later(_KEPT_S, self._refused.clear)
+        end += len(_END)
+        self._refused[piece[:end]] = head._replace(seen=dict(head.seen)), end + int(framing.get(b"content-length", 0))

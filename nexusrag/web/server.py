@@ -28,8 +28,6 @@ _PIECE_BYTES = 64 * 1024
 # Whoever lets us wait for room, or for the end of a closed connection, takes so much within this time, or is cut off.
 _STALL_S = 15.0
 _LEAST_BYTES = 32 * 1024
-# The wait for another request begins anew with each; in a flood not before less than this part of it is left.
-_RENEWED = 0.9
 
 SEEN_KEY = "nexusrag.seen"
 
@@ -179,9 +177,9 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         awaited = self.timeout_keep_alive_task
         self._has_asked = False
-        self._piece = data if self._is_between else b""
-        if awaited is not None and self._is_between and self._is_refused_again(data, awaited):
+        if awaited is not None and self._is_between and self._is_refused_again(data):
             return
+        self._piece = data if self._is_between else b""
         self._silent_bytes += len(data)
         super().data_received(data)
         if self.transport.is_closing():
@@ -219,7 +217,7 @@ class Protocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._is_between = True
+        self._is_between = self.parser.should_keep_alive()  # a trailer may have said that nothing follows
         super().on_message_complete()
 
     def _is_refused(self) -> bool:
@@ -244,7 +242,7 @@ class Protocol(HttpToolsProtocol):
         self.on_response_complete()
         return True
 
-    def _is_refused_again(self, piece: bytes, awaited: asyncio.TimerHandle) -> bool:
+    def _is_refused_again(self, piece: bytes) -> bool:
         """Whether this is a request that the door knows, and was answered here. The parser is between two requests, and stays there."""
         head = self._door.known(piece)
         if head is None or self.flow.write_paused or self.transport.is_closing():
@@ -253,11 +251,9 @@ class Protocol(HttpToolsProtocol):
         answer = self._door.refuse(*head)
         if answer is None:
             return False
+        self._silent_bytes = 0
         self._answer(answer)
-        self.server_state.total_requests += 1
-        if awaited.when() - self.loop.time() < _RENEWED * self.timeout_keep_alive:
-            awaited.cancel()
-            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self.on_response_complete()
         return True
 
     def _answer(self, answer: bytes) -> None:

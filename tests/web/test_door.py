@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nexusrag.settings import load
@@ -152,12 +152,17 @@ _KINDS = st.builds(
 )
 
 
+# Where pieces end: after so many requests, or so many bytes before or behind that.
+_CUTS = st.lists(st.tuples(st.integers(1, 8), st.sampled_from([0, 0, 0, 0, -1, 1, 7])), max_size=12)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(requests=st.lists(_KINDS, min_size=2, max_size=8), cuts=st.lists(st.floats(0, 1), max_size=6))
-async def test_each_request_has_its_own_answer_however_it_comes(url: str, requests: list[bytes], cuts: list[float]) -> None:
+@given(requests=st.lists(_KINDS, min_size=2, max_size=8), cuts=_CUTS)
+@example(requests=[request("a", body=b"1")] * 3 + [request("b", refused=False)], cuts=[(1, 0), (2, 0), (3, 0)])
+async def test_each_request_has_its_own_answer_however_it_comes(url: str, requests: list[bytes], cuts: list[tuple[int, int]]) -> None:
     """Only whoever is to be refused is; requests that wait for others go the ordinary way."""
-    stream = b"".join(requests)
-    edges = sorted({0, len(stream), *(int(cut * len(stream)) for cut in cuts)})
+    stream, ends = b"".join(requests), [0, *accumulate(map(len, requests))]
+    edges = sorted({0, len(stream), *(min(ends[min(number, len(requests))] + off, len(stream)) for number, off in cuts)})
     caller = await connected(url)
     try:
         await caller.sends(*(stream[begin:end] for begin, end in pairwise(edges)))
@@ -165,6 +170,31 @@ async def test_each_request_has_its_own_answer_however_it_comes(url: str, reques
             status, name = await caller.answer()
             assert f"X-Id: {name}".encode() in asked
             assert status == 200 or b"X-Refuse" in asked
+    finally:
+        caller.close()
+
+
+async def test_after_a_trailer_that_ends_the_connection_nothing_is_answered(caller: Caller) -> None:
+    await caller.sends(request("a"))
+    assert await caller.answer() == (503, "a")
+    last = request("b", refused=False, body=b"1", chunked=True)
+    await caller.sends(last[:-2] + b"Connection: close\r\n\r\n")
+    assert await caller.answer() == (200, "b")
+    await caller.sends(request("a"))
+    with pytest.raises((asyncio.IncompleteReadError, TimeoutError)):
+        async with asyncio.timeout(0.5):
+            await caller.answer()
+
+
+async def test_who_is_refused_again_is_hung_up_on_like_others(patience: None, url: str) -> None:
+    caller = await connected(url)
+    try:
+        for _ in range(3):
+            await asyncio.sleep(0.3)  # each begins the wait of half a second anew
+            await caller.sends(request("a"))
+            assert await caller.answer() == (503, "a")
+        with pytest.raises(asyncio.IncompleteReadError):
+            await caller.answer()
     finally:
         caller.close()
 
@@ -185,19 +215,19 @@ def learned(piece: bytes, *headers: tuple[bytes, bytes], door: Door | None = Non
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 4096 + b"\r\n\r\n", [], False),
     ],
 )
-def test_what_is_known(piece: bytes, headers: Headers, known: bool) -> None:
+async def test_what_is_known(piece: bytes, headers: Headers, known: bool) -> None:
     assert (learned(piece, *headers).known(piece) is not None) is known
 
 
-def test_it_is_known_for_a_while_only_and_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr(door_module, "monotonic", lambda: now)
+async def test_it_is_known_for_a_while_only_and_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nobody asks again: heads have credentials in them."""
+    monkeypatch.setattr(door_module, "_KEPT_S", 0.05)
     door = Door(Guard())
     pieces = [b"GET /%d HTTP/1.1\r\n\r\n" % number for number in range(1001)]
     for piece in pieces:
         learned(piece, door=door)
     assert [door.known(piece) is not None for piece in pieces[-2:]] == [True, False]
-    now += 10.5
-    assert door.known(pieces[0]) is None
+    await asyncio.sleep(0.2)
+    assert not door._refused
     learned(pieces[-1], door=door)
     assert door.known(pieces[-1]) is not None

@@ -44,6 +44,17 @@ async def test_one_turn_is_one_piece() -> None:
     assert wire.told == [b"head body", b"more"]
 
 
+async def test_a_whole_answer_does_not_wait_but_for_what_was_written_before_it() -> None:
+    transport, wire = gathered()
+    transport.write_whole(b"first")
+    assert wire.told == [b"first"]
+    transport.write(b"second ")
+    transport.write_whole(b"third")
+    assert wire.told == [b"first"]
+    await asyncio.sleep(0)
+    assert wire.told == [b"first", b"second third"]
+
+
 async def test_much_goes_out_at_once() -> None:
     transport, wire = gathered()
     transport.write(b"head")
