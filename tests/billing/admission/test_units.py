@@ -207,7 +207,9 @@ async def test_what_redis_loses_before_it_was_written_counts_and_is_shown(counte
     await soon(written, [8, 8], within_s=5)
 
 
-async def test_each_process_tells_what_it_remembers_before_it_admits_and_within_a_second(servers: Servers) -> None:
+async def test_each_process_tells_what_it_remembers_before_it_admits_and_within_a_second(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tenant, day, rates = new_id("t"), date(2027, 6, 30), servers.with_env(RL_REDIS_PREFIX=new_id("test")).rates
     redis = [Redis(servers.settings.stores, budget_s=10) for _ in range(3)]
     one, other, idle = (Store(each, rates) for each in redis)
@@ -234,7 +236,15 @@ async def test_each_process_tells_what_it_remembers_before_it_admits_and_within_
     assert await ask(other) is None, "it was admitted before it told"
     await idle.beat()
     assert await admitted(one) == (85, 185)
-    assert await admitted(other) == (86, 186)
+    told: list[str] = []
+
+    async def tell(begin: str) -> None:
+        told.append(begin)
+        await Store._tell(other, begin)
+
+    monkeypatch.setattr(other, "_tell", tell)
+    assert sorted(await asyncio.gather(admitted(other), admitted(other))) == [(86, 186), (87, 187)]
+    assert told == [""], "once, however many of its requests wait for it"
     for each in redis:
         await each.close()
 

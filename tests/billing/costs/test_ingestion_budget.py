@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from nexusrag.billing.costs.facade import Metered, hold
 from nexusrag.billing.ledger.expiry import settle_expired
+from nexusrag.infra.database import Database
 from nexusrag.kernel.errors import ApiError, ErrorCode
+from nexusrag.kernel.traffic import RouteClass
 from nexusrag.providers.embeddings.fake import FakeEmbedder
 from nexusrag.providers.embeddings.port import Embedder
 from nexusrag.settings import Settings
@@ -151,6 +154,24 @@ async def test_a_job_that_is_run_again_is_charged_once_and_holds_nothing(servers
         assert await month(api, admin) == (COSTS, 0)
         held = await entry(api, admin)
         assert (held["state"], held["usd"], held["user_id"]) == ("settled", COSTS, admin.user_id)
+        assert await sums(servers, admin.tenant) == await entries(servers, admin.tenant)
+
+
+async def test_a_job_that_embeds_nothing_any_more_holds_nothing(servers: Servers) -> None:
+    """All its chunks have vectors; an attempt that died had reserved before they did."""
+    async with queueing(servers, "left") as (api, settings):
+        admin, corpus = await payer(api, 9 * COSTS)
+        async with working(settings):
+            document = await admin.text(corpus, TEXT.format(1))
+        assert (await admin.post(f"/v1/documents/{document}/reindex", json={})).status_code == 202
+        (job,) = await rows(api, "select id from jobs where tenant_id = $1 and state = 'queued'", admin.tenant)
+        used = [Metered(component="embedding", provider="fake", model="fake", input_tokens=5, estimated=True)]
+        async with api.resources.get(Database).work(admin.tenant) as work:
+            assert await hold(api.resources, work, f"ingest:{job['id']}", RouteClass.MUTATION, used, user_id=admin.user_id)
+        assert await month(api, admin) == (COSTS, 5)
+        async with working(settings):
+            assert (await admin.settled(document))["status"] == "succeeded"
+        assert await month(api, admin) == (COSTS, 0)
         assert await sums(servers, admin.tenant) == await entries(servers, admin.tenant)
 
 
