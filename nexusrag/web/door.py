@@ -1,10 +1,12 @@
 """The door: who is refused by the head of a request alone, before anything is made of it, and the heads that were refused a moment ago.
 
 Whoever is served pays for every refusal. A flood often repeats itself, and a head that is byte for byte one that was refused before needs
-no parser to be refused again.
+no parser to be refused again. While many are refused, requests are looked at in groups: one alone finds the caches full of other things,
+and leaves them so.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,6 +20,9 @@ _END = b"\r\n\r\n"
 _MOST = 1000
 _LONGEST = 4096
 _KEPT_S = 10.0
+# Of a crowd the first waits so long for the others, and no longer than for so much.
+_GATHERED_S = 0.004
+_GATHERED_BYTES = 1024 * 1024
 
 
 class Head(NamedTuple):
@@ -30,11 +35,33 @@ class Head(NamedTuple):
 
 
 class Door:
-    """`refuse`, and the heads that it refused."""
+    """`refuse`, the heads that it refused, and who waits while `is_crowded`."""
 
-    def __init__(self, refuse: Refuse) -> None:
+    def __init__(self, refuse: Refuse, is_crowded: Callable[[], bool] = lambda: False) -> None:
         self.refuse = refuse
+        self.is_crowded = is_crowded
         self._refused: dict[bytes, tuple[Head, int]] = {}
+        self._waiting: deque[tuple[Callable[[bytes], None], bytes]] = deque()
+        self._size = 0
+
+    def gather(self, take: Callable[[bytes], None], piece: bytes) -> None:
+        """Call `take(piece)` soon, in the order of these calls."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(_GATHERED_S, self._let_in)
+        self._waiting.append((take, piece))
+        self._size += len(piece)
+        if self._size > _GATHERED_BYTES:
+            self._let_in()
+
+    def _let_in(self) -> None:
+        self._size = 0
+        try:
+            for _ in range(len(self._waiting)):
+                take, piece = self._waiting.popleft()
+                take(piece)
+        finally:
+            if self._waiting:  # the fault of one is not the others'
+                asyncio.get_running_loop().call_soon(self._let_in)
 
     def known(self, piece: bytes) -> Head | None:
         """The head of what has come, if that is one whole request, and a head that was refused before."""

@@ -141,6 +141,8 @@ class Protocol(HttpToolsProtocol):
     _in_head = True
     _is_between = True  # nothing of a request has come since the last one's end
     _piece = b""  # what has come, where it began between requests
+    _at_the_door = 0  # pieces that wait there
+    _has_ended = False
     _answered: RequestResponseCycle | None = None
     _head_due: asyncio.TimerHandle | None = None  # while more of a head is awaited
 
@@ -162,8 +164,11 @@ class Protocol(HttpToolsProtocol):
         self._answered = cycle
         super()._start_asgi_task(cycle, app)
 
-    def eof_received(self) -> None:
-        self.transport.close()  # the loop would close it without a limit to what is unsent
+    def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it: whether the loop leaves the connection open
+        self._has_ended = True
+        if not self._at_the_door:
+            self.transport.close()  # the loop would close it without a limit to what is unsent
+        return bool(self._at_the_door)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -175,6 +180,25 @@ class Protocol(HttpToolsProtocol):
             self.transport.unwatch()
 
     def data_received(self, data: bytes) -> None:
+        if self._at_the_door or (self._is_between and self._door.is_crowded()):
+            self._at_the_door += 1
+            self._door.gather(self._take, data)
+        else:
+            self._received(data)
+
+    def _take(self, data: bytes) -> None:
+        self._at_the_door -= 1
+        if self.transport.is_closing():
+            return
+        try:
+            self._received(data)
+        except BaseException:  # as the loop does where it calls
+            self.transport.abort()
+            raise
+        if self._has_ended and not self._at_the_door:
+            self.transport.close()
+
+    def _received(self, data: bytes) -> None:
         awaited = self.timeout_keep_alive_task
         self._has_asked = False
         if awaited is not None and self._is_between and self._is_refused_again(data):

@@ -23,7 +23,7 @@ class Guard:
 
     def __init__(self) -> None:
         self.asked: list[Headers] = []
-        self.lenient = False
+        self.lenient = self.is_crowded = False
 
     def __call__(self, method: str, path: str, headers: Headers, seen: dict[bytes, bytes]) -> bytes | None:
         self.asked.append(headers)
@@ -64,7 +64,7 @@ def guard() -> Guard:
 @pytest.fixture
 async def url(guard: Guard, tmp_path: Path) -> AsyncIterator[str]:
     app = FastAPI()
-    app.state.door = Door(guard)
+    app.state.door = Door(guard, lambda: guard.is_crowded)
     app.state.drains, app.state.resources = (), None
 
     @app.api_route("/v1/echo", methods=["GET", "POST"])
@@ -156,11 +156,15 @@ _KINDS = st.builds(
 _CUTS = st.lists(st.tuples(st.integers(1, 8), st.sampled_from([0, 0, 0, 0, -1, 1, 7])), max_size=12)
 
 
+@pytest.mark.parametrize("crowded", [False, True])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(requests=st.lists(_KINDS, min_size=2, max_size=8), cuts=_CUTS)
 @example(requests=[request("a", body=b"1")] * 3 + [request("b", refused=False)], cuts=[(1, 0), (2, 0), (3, 0)])
-async def test_each_request_has_its_own_answer_however_it_comes(url: str, requests: list[bytes], cuts: list[tuple[int, int]]) -> None:
+async def test_each_request_has_its_own_answer_however_it_comes(
+    url: str, guard: Guard, crowded: bool, requests: list[bytes], cuts: list[tuple[int, int]]
+) -> None:
     """Only whoever is to be refused is; requests that wait for others go the ordinary way."""
+    guard.is_crowded = crowded
     stream, ends = b"".join(requests), [0, *accumulate(map(len, requests))]
     edges = sorted({0, len(stream), *(min(ends[min(number, len(requests))] + off, len(stream)) for number, off in cuts)})
     caller = await connected(url)
@@ -172,6 +176,60 @@ async def test_each_request_has_its_own_answer_however_it_comes(url: str, reques
             assert status == 200 or b"X-Refuse" in asked
     finally:
         caller.close()
+
+
+async def test_in_a_crowd_requests_are_looked_at_together(guard: Guard, caller: Caller, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door_module, "_GATHERED_S", 0.3)
+    guard.is_crowded = True
+    others = [await connected(url) for _ in range(3)]
+    try:
+        for number, each in enumerate([caller, *others]):
+            await each.sends(request(str(number)))
+        assert guard.asked == []
+        assert [await each.answer() for each in (caller, *others)] == [(503, str(number)) for number in range(4)]
+    finally:
+        for each in others:
+            each.close()
+
+
+async def test_who_waits_in_a_crowd_may_leave_or_say_that_nothing_follows(
+    guard: Guard, caller: Caller, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door_module, "_GATHERED_S", 0.2)
+    guard.is_crowded = True
+    gone, last = await connected(url), await connected(url)
+    await gone.sends(request("gone"))
+    gone.close()
+    await last.sends(request("last"))
+    last._writer.write_eof()
+    await caller.sends(request("a")[:20], request("a")[20:])
+    assert await caller.answer() == (503, "a")
+    assert await last.answer() == (503, "last")
+    with pytest.raises(asyncio.IncompleteReadError):
+        await last.answer()
+    last.close()
+
+
+async def test_the_fault_of_one_in_a_crowd_is_not_the_others(
+    guard: Guard, caller: Caller, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door_module, "_GATHERED_S", 0.2)
+    guard.is_crowded = True
+    faulty = await connected(url)
+    await faulty.sends(request("b").replace(b"X-Id: b\r\n", b""))  # the guard finds no id
+    await caller.sends(request("a"))
+    assert await caller.answer() == (503, "a")
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError, KeyError)):
+        await faulty.answer()
+    faulty.close()
+
+
+async def test_much_is_not_gathered(guard: Guard, caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door_module, "_GATHERED_S", 60)
+    monkeypatch.setattr(door_module, "_GATHERED_BYTES", 1000)
+    guard.is_crowded = True
+    await caller.sends(request("a", body=b"x" * 2000))
+    assert await caller.answer() == (503, "a")
 
 
 async def test_after_a_trailer_that_ends_the_connection_nothing_is_answered(caller: Caller) -> None:

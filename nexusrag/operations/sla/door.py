@@ -34,7 +34,7 @@ def at_the_door(app: FastAPI) -> Door:
         error = emptied.refusal(principal, method, path) or shed(overload, principal, method, path)
         return None if error is None else _answer(error, headers)
 
-    return Door(refuse)
+    return Door(refuse, lambda: state.resources.get(Overload).refuses_many)
 
 
 def _answer(error: ApiError, headers: Headers) -> bytes:

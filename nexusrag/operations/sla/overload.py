@@ -39,6 +39,7 @@ _ASKS_S = 3.0
 _PATIENCE_S = 1.0
 _MUCH_FEWER, _FEWER, _MORE = 0.25, 0.9, 0.05
 _LEAST_ALLOWED = 0.1  # of the delay that counts as overload, where nearly all is refused
+_MANY = 0.2
 # Of a processor. A loop that uses less is late for other reasons than those whom it takes: refusing more would make it no better.
 _BUSY = 0.5
 _PLANS = {plan: rank for rank, plan in enumerate(PlanId)}
@@ -85,6 +86,11 @@ class Overload:
     def is_pressed(self) -> bool:
         """Whether it matters who asks: somebody's share of the places is taken."""
         return self.in_flight >= self.share(0)
+
+    @property
+    def refuses_many(self) -> bool:
+        """Whether more than a few of those who asked of late were refused."""
+        return self._refused_part > _MANY
 
     def share(self, rank: int) -> float:
         """How many requests may be in flight for one of this rank to be taken; a rank is 0 to 8."""
