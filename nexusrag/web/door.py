@@ -22,7 +22,7 @@ _LONGEST = 4096
 _KEPT_S = 10.0
 # Of a crowd the first waits so long for the others, and no longer than for so much.
 _GATHERED_S = 0.004
-_GATHERED_BYTES = 1024 * 1024
+_GATHERED_BYTES = 128 * 1024
 
 
 class Head(NamedTuple):
@@ -47,13 +47,14 @@ class Door:
     def gather(self, take: Callable[[bytes], None], piece: bytes) -> None:
         """Call `take(piece)` soon, in the order of these calls."""
         if not self._waiting:
-            asyncio.get_running_loop().call_later(_GATHERED_S, self._let_in)
+            asyncio.get_running_loop().call_later(_GATHERED_S, self.let_in)
         self._waiting.append((take, piece))
         self._size += len(piece)
         if self._size > _GATHERED_BYTES:
-            self._let_in()
+            asyncio.get_running_loop().call_soon(self.let_in)  # not here: its fault would be that of whoever came last
 
-    def _let_in(self) -> None:
+    def let_in(self) -> None:
+        """Whoever waits, now."""
         self._size = 0
         try:
             for _ in range(len(self._waiting)):
@@ -61,7 +62,7 @@ class Door:
                 take(piece)
         finally:
             if self._waiting:  # the fault of one is not the others'
-                asyncio.get_running_loop().call_soon(self._let_in)
+                asyncio.get_running_loop().call_soon(self.let_in)
 
     def known(self, piece: bytes) -> Head | None:
         """The head of what has come, if that is one whole request, and a head that was refused before."""

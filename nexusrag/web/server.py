@@ -334,6 +334,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Nothing new is accepted; what clients wait for is ended while their connections still stand: the limit would cut them."""
+        self._app.state.door.let_in()
         draining = asyncio.create_task(self._drain())
         try:
             await super().shutdown(sockets)

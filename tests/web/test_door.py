@@ -161,10 +161,11 @@ _CUTS = st.lists(st.tuples(st.integers(1, 8), st.sampled_from([0, 0, 0, 0, -1, 1
 @given(requests=st.lists(_KINDS, min_size=2, max_size=8), cuts=_CUTS)
 @example(requests=[request("a", body=b"1")] * 3 + [request("b", refused=False)], cuts=[(1, 0), (2, 0), (3, 0)])
 async def test_each_request_has_its_own_answer_however_it_comes(
-    url: str, guard: Guard, crowded: bool, requests: list[bytes], cuts: list[tuple[int, int]]
+    url: str, guard: Guard, monkeypatch: pytest.MonkeyPatch, crowded: bool, requests: list[bytes], cuts: list[tuple[int, int]]
 ) -> None:
     """Only whoever is to be refused is; requests that wait for others go the ordinary way."""
     guard.is_crowded = crowded
+    monkeypatch.setattr(door_module, "_GATHERED_S", 0.02)  # several pieces of a connection
     stream, ends = b"".join(requests), [0, *accumulate(map(len, requests))]
     edges = sorted({0, len(stream), *(min(ends[min(number, len(requests))] + off, len(stream)) for number, off in cuts)})
     caller = await connected(url)
@@ -213,15 +214,34 @@ async def test_who_waits_in_a_crowd_may_leave_or_say_that_nothing_follows(
 async def test_the_fault_of_one_in_a_crowd_is_not_the_others(
     guard: Guard, caller: Caller, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    faulty = await connected(url)
+    for each, name in ((caller, "a"), (faulty, "b")):
+        await each.sends(request(name))
+        assert await each.answer() == (503, name)
     monkeypatch.setattr(door_module, "_GATHERED_S", 0.2)
     guard.is_crowded = True
-    faulty = await connected(url)
-    await faulty.sends(request("b").replace(b"X-Id: b\r\n", b""))  # the guard finds no id
+    guard.asked[1].remove((b"x-id", b"b"))  # the guard, asked again, finds no id
+    await faulty.sends(request("b"))
     await caller.sends(request("a"))
     assert await caller.answer() == (503, "a")
-    with pytest.raises((asyncio.IncompleteReadError, ConnectionError, KeyError)):
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
         await faulty.answer()
     faulty.close()
+
+
+async def test_whoever_waits_in_a_crowd_is_answered_by_a_server_that_stops(
+    guard: Guard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door_module, "_GATHERED_S", 60)
+    app = FastAPI()
+    app.state.door = Door(guard, lambda: True)
+    app.state.drains, app.state.resources = (), None
+    async with listening(app, load(tmp_path, ENV)) as base_url:
+        held = await connected(base_url)
+        await held.sends(request("a"))
+        await asyncio.sleep(0.05)
+    assert await held.answer() == (503, "a")
+    held.close()
 
 
 async def test_much_is_not_gathered(guard: Guard, caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
