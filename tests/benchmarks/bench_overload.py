@@ -152,8 +152,8 @@ async def test_what_a_refusal_costs(servers: Servers, env: dict[str, str], proce
             seen = await closed(client, people, AT_PEAK, 1.0, with_ids=with_ids)
             assert set(seen.codes) == {"SLA_SHED_LOAD"}
             costs[with_ids].append((used(server) - began) / len(seen.refused) * 1e6)
-    alike, with_ids = (statistics.median(costs[each]) for each in (False, True))
-    print(f"\nCPU of a refusal: {alike:.0f} us where heads are alike, {with_ids:.0f} us where each has an id of its own")
+    alike, unlike = (statistics.median(costs[each]) for each in (False, True))
+    print(f"\nCPU of a refusal: {alike:.0f} us where heads are alike, {unlike:.0f} us where each has an id of its own")
 
 
 async def p95_of(servers: Servers, others: list[Tenant], since: float, until: float) -> dict[str, float]:
