@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from hashlib import sha1
 from typing import Any
 
-from hiredis import pack_command
+from hiredis import Reader, pack_command
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import InvalidResponse, NoScriptError, RedisError, ResponseError
 
 Argument = str | int | float
 _OPENS_WITHIN_S = 1.0
 _SOME_TIME_S = 0.002
+_NO_MORE = object()
 
 
 class RedisLine:
@@ -28,96 +29,120 @@ class RedisLine:
     def __init__(self, pool: ConnectionPool) -> None:
         # Whoever asks has a limit of their own; the connection itself may be silent for as long as nobody asks.
         self._kind, self._options = pool.connection_class, {**pool.connection_kwargs, "socket_timeout": None}
-        self._connection: AbstractConnection | None = None
+        self._connection: _Connection | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._reading: asyncio.Task[None] | None = None
-        self._waiting: deque[asyncio.Future[Any]] = deque()
         self._unsent: list[bytes] = []
         self.losses = 0
 
-    async def run(self, *command: Argument, soon: bool = True) -> Any:
-        """The answer to one command. Raises RedisError and OSError.
-
-        What need not be there soon goes out with the next that must, or in two milliseconds: each piece that is sent wakes Redis up.
-        """
+    async def run(self, *command: Argument) -> Any:
+        """The answer to one command. Raises RedisError and OSError."""
         while self._connection is None:
             if self._opening is None:
                 self._opening = asyncio.create_task(self._open(), name="redis line")
                 self._opening.add_done_callback(_look)
             await asyncio.shield(self._opening)
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Any] = loop.create_future()
-        if not soon and not self._unsent:
-            loop.call_later(_SOME_TIME_S, self._send)
-        self._unsent.append(_packed(command))
-        self._waiting.append(answer)
-        if soon:
-            self._send()
+        answer = self._ask(self._connection, command)
+        self._send()
         return await answer  # if nobody waits any more, it keeps its place
+
+    def tell(self, *command: Argument) -> asyncio.Future[Any]:
+        """Send what has time: with the next command that has none, or in two milliseconds, since each piece that is sent wakes Redis up.
+
+        Raises RedisError while no connection is open.
+        """
+        if self._connection is None:
+            raise RedisConnectionError("the line is not open")
+        if not self._unsent:
+            asyncio.get_running_loop().call_later(_SOME_TIME_S, self._send)
+        return self._ask(self._connection, command)
 
     def hang_up(self) -> None:
         """Use another connection from here on, and tell those who wait that this one is lost."""
-        if self._reading is not None:
-            self._reading.cancel()
-        self._lost(self._connection, RedisConnectionError("the line was given up"))
+        if self._connection is not None:
+            self.lost(self._connection, RedisConnectionError("the line was given up"))
 
     async def close(self) -> None:
-        tasks = [task for task in (self._opening, self._reading) if task is not None]
+        opening = self._opening
         self.hang_up()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if opening is not None:
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+
+    def lost(self, connection: "_Connection", error: Exception) -> None:
+        """This connection is gone."""
+        if connection is self._connection:
+            self._connection, self._unsent = None, []
+            self.losses += 1
+            connection.give_up(error)
+
+    def _ask(self, connection: "_Connection", command: tuple[Argument, ...]) -> asyncio.Future[Any]:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._unsent.append(_packed(command))
+        connection.waiting.append(answer)
+        return answer
 
     def _send(self) -> None:
         unsent, self._unsent = self._unsent, []
         if self._connection is not None and unsent:
-            assert self._connection._writer is not None
             try:
-                self._connection._writer.writelines(unsent)
-            except (RuntimeError, OSError):  # closed, which whoever reads has not been told yet
+                self._connection.send(unsent)
+            except (RuntimeError, OSError):  # closed, which we were not told yet
                 self.hang_up()
 
     async def _open(self) -> None:
-        connection: AbstractConnection = self._kind(**self._options)
+        made: AbstractConnection = self._kind(**self._options)
         try:
             async with asyncio.timeout(_OPENS_WITHIN_S):
-                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py has no type here
+                await made.connect()  # type: ignore[no-untyped-call]  # redis-py has no type here
+            self._connection = _Connection(self, made)
         except BaseException:
-            _drop(connection)
+            _drop(made)
             raise
         finally:
             self._opening = None
-        self._connection = connection
-        self._reading = asyncio.create_task(self._read(connection), name="redis line")
 
-    async def _read(self, connection: AbstractConnection) -> None:
-        while True:
-            try:
-                answer, error = await connection.read_response(), None
-            except ResponseError as refused:
-                answer, error = None, refused
-            except (RedisError, OSError) as lost:
-                self._lost(connection, lost)
-                return
-            waiting = self._waiting.popleft()
-            if waiting.done():  # nobody waits for it any more
-                continue
-            if error is None:
-                waiting.set_result(answer)
-            else:
-                waiting.set_exception(error)
 
-    def _lost(self, connection: AbstractConnection | None, error: Exception) -> None:
-        if connection is None or connection is not self._connection:
-            return
-        self._connection = self._reading = None
-        self.losses += 1
-        _drop(connection)
-        waiting, self._waiting = self._waiting, deque()
-        self._unsent = []
+class _Connection(asyncio.Protocol):
+    """A connection that redis-py has made; from there on its answers are read here, at once, without a task and a turn of the loop."""
+
+    def __init__(self, line: RedisLine, made: AbstractConnection) -> None:
+        assert made._writer is not None and made._reader is not None
+        if made._writer.is_closing() or made._reader.at_eof():  # which nobody would tell us
+            raise RedisConnectionError("Redis has closed the connection")
+        self.waiting: deque[asyncio.Future[Any]] = deque()
+        self._line = line
+        self._made = made  # it would be closed when nobody has it
+        self._answers = Reader(protocolError=InvalidResponse, replyError=_refusal, notEnoughData=_NO_MORE)
+        self._transport = made._writer.transport
+        self._transport.set_protocol(self)
+
+    def send(self, commands: list[bytes]) -> None:
+        self._transport.writelines(commands)
+
+    def give_up(self, error: Exception) -> None:
+        """Tell those who wait."""
+        _drop(self._made)
+        waiting, self.waiting = self.waiting, deque()
         for answer in waiting:
             if not answer.done():
                 answer.set_exception(error)
+
+    def data_received(self, data: bytes) -> None:
+        self._answers.feed(data)
+        try:
+            while (answer := self._answers.gets()) is not _NO_MORE:
+                waiting = self.waiting.popleft()
+                if waiting.done():  # nobody waits for it any more
+                    continue
+                if isinstance(answer, RedisError):
+                    waiting.set_exception(answer)
+                else:
+                    waiting.set_result(answer)
+        except InvalidResponse as error:
+            self._line.lost(self, error)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._line.lost(self, error or RedisConnectionError("Redis has closed the connection"))
 
 
 class Script:
@@ -128,16 +153,24 @@ class Script:
         self._text = text
         self._hash = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
-    async def __call__(self, keys: Sequence[str], arguments: Sequence[Argument], *, soon: bool = True) -> Any:
+    async def __call__(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         try:
-            return await self._line.run("EVALSHA", self._hash, len(keys), *keys, *arguments, soon=soon)
+            return await self._line.run("EVALSHA", self._hash, len(keys), *keys, *arguments)
         except NoScriptError:
             return await self._line.run("EVAL", self._text, len(keys), *keys, *arguments)
+
+    def tell(self, keys: Sequence[str], arguments: Sequence[Argument]) -> asyncio.Future[Any]:
+        """Run it when there is time, as `RedisLine.tell`. It is sent whole: nobody would be there to send it again."""
+        return self._line.tell("EVAL", self._text, len(keys), *keys, *arguments)
 
 
 def _packed(command: tuple[Argument, ...]) -> bytes:
     packed: bytes = pack_command(command)  # type: ignore[arg-type]  # its stub says a tuple of one
     return packed
+
+
+def _refusal(text: str) -> ResponseError:
+    return NoScriptError(text) if text.startswith("NOSCRIPT ") else ResponseError(text)
 
 
 def _look(opening: "asyncio.Task[None]") -> None:

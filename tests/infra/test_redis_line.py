@@ -3,11 +3,9 @@
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Iterable
-from typing import cast
+from collections.abc import AsyncIterator
 
 import pytest
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
 from nexusrag.infra import redis_line
@@ -59,6 +57,8 @@ async def test_a_script_that_is_not_known_is_sent(redis: Redis) -> None:
     assert (await script(["k"], [7]))[:2] == [b"7", b"k"]
     await redis.client.script_flush()
     assert (await script(["k"], [8]))[:2] == [b"8", b"k"]
+    await redis.client.script_flush()
+    assert (await script.tell(["k"], [9]))[:2] == [b"9", b"k"]
 
 
 async def test_a_lost_connection_is_told_to_all_who_wait_and_replaced(proxied: tuple[Redis, Proxy]) -> None:
@@ -78,16 +78,15 @@ async def test_a_lost_connection_is_told_to_all_who_wait_and_replaced(proxied: t
 async def pieces(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many commands each piece has that the line sends."""
     await redis.line.run("PING")
-    writer = cast(AbstractConnection, redis.line._connection)._writer
-    assert writer is not None
-    sent, write = [], writer.writelines
+    connection = redis.line._connection
+    assert connection is not None
+    sent, send = [], connection.send
 
-    def count(piece: Iterable[bytes]) -> None:
-        commands = list(piece)
+    def count(commands: list[bytes]) -> None:
         sent.append(len(commands))
-        write(commands)
+        send(commands)
 
-    monkeypatch.setattr(writer, "writelines", count)
+    monkeypatch.setattr(connection, "send", count)
     return sent
 
 
@@ -96,11 +95,10 @@ async def test_what_has_time_goes_with_the_next_that_has_none_and_before_it(
 ) -> None:
     monkeypatch.setattr(redis_line, "_SOME_TIME_S", 0.5)
     key = new_id("line")
-    first = asyncio.create_task(redis.line.run("SET", key, "1", soon=False))
-    await asyncio.sleep(0)
+    first = redis.line.tell("SET", key, "1")
     assert await redis.line.run("GET", key) == b"1"
     assert (await first, pieces) == (b"OK", [2])
-    assert await redis.line.run("GETDEL", key, soon=False) == b"1"  # alone too
+    assert await redis.line.tell("GETDEL", key) == b"1"  # alone too
     assert pieces == [2, 1]
 
 
@@ -110,9 +108,9 @@ async def test_what_was_not_sent_yet_is_lost_with_the_line_and_never_sent(redis:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: complaints.append(context))
     try:
-        unsent, given_up = (asyncio.create_task(redis.line.run("ECHO", text, soon=False)) for text in ("unsent", "given up"))
-        loop.call_soon(given_up.cancel)
-        loop.call_soon(redis.line.hang_up)  # before what has time is sent
+        unsent, given_up = (redis.line.tell("ECHO", text) for text in ("unsent", "given up"))
+        given_up.cancel()
+        redis.line.hang_up()  # before what has time is sent
         with pytest.raises(RedisError):
             await unsent
         assert await redis.line.run("ECHO", "again") == b"again"
@@ -124,11 +122,11 @@ async def test_what_was_not_sent_yet_is_lost_with_the_line_and_never_sent(redis:
 
 
 async def test_a_line_that_is_closed_before_its_reader_is_told_is_lost(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: Iterable[bytes]) -> None:
+    def fail(_: list[bytes]) -> None:
         raise RuntimeError("unable to perform operation; the handle is closed")
 
     await redis.line.run("PING")
-    monkeypatch.setattr(cast(AbstractConnection, redis.line._connection)._writer, "writelines", fail)
+    monkeypatch.setattr(redis.line._connection, "send", fail)
     with pytest.raises(RedisError):
         await redis.line.run("ECHO", "unsent")
     assert await redis.line.run("ECHO", "again") == b"again"
@@ -169,3 +167,18 @@ async def test_a_connection_that_is_lost_while_nobody_waits_is_counted(proxied: 
     redis.line.hang_up()
     redis.line.hang_up()
     assert redis.line.losses == 2
+
+
+async def test_what_is_no_answer_loses_the_connection(servers: Servers) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(65536):
+            writer.write(b"nonsense\r\n" if b"ECHO" in piece else b"+OK\r\n" * piece.count(b"\r\nCLIENT\r\n"))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        redis = Redis(servers.with_env(REDIS_URL=f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0").stores)
+        waiting = [asyncio.create_task(redis.line.run("ECHO", number)) for number in range(2)]
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(answer, RedisError) for answer in answers) and redis.line.losses == 1
+        await redis.close()

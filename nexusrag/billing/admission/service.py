@@ -39,10 +39,14 @@ STATUS = "X-RateLimit-Status"
 
 @dataclass(slots=True)
 class Taken:
-    """What a request took besides rate tokens. It is given back unless the request was answered and `spent` stands."""
+    """What a request took besides rate tokens. It is given back unless the request was answered and `spent` stands.
+
+    `crowded`: others of the tenant may be waiting for its place.
+    """
 
     lease: Lease
     spent: bool = True
+    crowded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ class Admissions:
         over = _PERIODS[decision.over - 1] if decision.over else None
         taken = None
         if not decision.refused_by and decision.leased and over is None:
-            taken = Taken(lease)
+            taken = Taken(lease, crowded=decision.crowded)
             self.held[lease.member] = lease
             call.on_over(partial(self._end, taken))
         return Admission(
@@ -164,10 +168,16 @@ class Admissions:
     async def _end(self, taken: Taken, outcome: Outcome) -> None:
         lease, back = taken.lease, _is_given_back(taken, outcome)
         self.held.pop(lease.member, None)
+        if not back and not taken.crowded:  # nobody is refused for it meanwhile, so nobody waits until it has ended
+            self.store.end(lease, self._missed)
+            return
         try:
             await self.store.release(lease, give_back=back)
         except RedisAwayError:
             self._unended[lease.member] = (lease, back)
+
+    def _missed(self, lease: Lease) -> None:
+        self._unended[lease.member] = (lease, False)
 
     async def _end_directly(self, taken: Taken, outcome: Outcome) -> None:
         if not _is_given_back(taken, outcome):

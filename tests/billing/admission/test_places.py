@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
+from nexusrag.billing.admission import upkeep
 from nexusrag.billing.admission.facade import Admissions
+from nexusrag.infra import redis_line
 from nexusrag.infra.redis import Redis
 from nexusrag.kernel.ids import new_id
 from tests.billing.admission.conftest import limited_by
@@ -34,11 +37,7 @@ async def under_way(api: Api, person: Person, corpus: str, count: int) -> AsyncI
 
     async with Held(api, person.tenant):
         tasks = [asyncio.create_task(upload()) for _ in range(count)]
-
-        async def held() -> int:
-            return await taken(api, person)
-
-        await soon(held, count, within_s=5)
+        await soon(partial(taken, api, person), count, within_s=5)
         yield tasks
     assert [await task for task in tasks] == [202] * count
 
@@ -59,7 +58,7 @@ async def test_a_tenant_that_has_its_places_taken_waits(narrow: Api) -> None:
         # Operators look at what is wrong without a place.
         assert (await person.get("/v1/ops/health")).status_code == 200
     assert (await person.get("/v1/corpora")).status_code == 200
-    assert await taken(narrow, person) == 0
+    await soon(partial(taken, narrow, person), 0, within_s=5)
 
 
 async def test_a_stored_answer_needs_no_place(narrow: Api) -> None:
@@ -81,11 +80,38 @@ async def test_a_place_comes_back_however_the_request_ends(narrow: Api) -> None:
     with pytest.raises(TimeoutError):
         async with Held(narrow, person.tenant), asyncio.timeout(0.2):
             await person.post("/v1/documents/text", json={"corpus_id": corpus, "text": "words"})
+    await soon(partial(taken, narrow, person), 0, within_s=5)
 
-    async def left() -> int:
-        return await taken(narrow, person)
 
-    await soon(left, 0, within_s=5)
+@pytest.fixture
+async def unhurried(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
+    """Four requests at once; what has time is sent with the next question, and nothing else asks one."""
+    monkeypatch.setattr(redis_line, "_SOME_TIME_S", 60)
+    monkeypatch.setattr(upkeep, "EVERY_S", 60)
+    async with limited_by(servers, TENANT_MAX_CONCURRENCY="4", **RATES) as api:
+        yield api
+
+
+async def test_an_answer_waits_for_the_end_of_its_lease_only_where_others_may(unhurried: Api) -> None:
+    person = await unhurried.person()
+    corpus = await person.corpus()
+    async with under_way(unhurried, person, corpus, 1):
+        assert (await person.get("/v1/corpora")).status_code == 200
+        assert await taken(unhurried, person) == 2
+    async with under_way(unhurried, person, corpus, 2):
+        assert (await person.get("/v1/corpora")).status_code == 200
+        assert await taken(unhurried, person) == 2
+
+
+async def test_an_end_that_was_lost_on_the_way_is_told_again(unhurried: Api) -> None:
+    person = await unhurried.person()
+    assert (await person.get("/v1/corpora")).status_code == 200
+    assert await taken(unhurried, person) == 1
+    line, admissions = unhurried.resources.get(Redis).line, unhurried.resources.get(Admissions)
+    line.hang_up()
+    await asyncio.sleep(0)
+    await admissions.end_unended()
+    assert await taken(unhurried, person) == 0
 
 
 async def test_leases_are_renewed_while_their_requests_last(narrow: Api) -> None:
@@ -99,5 +125,6 @@ async def test_leases_are_renewed_while_their_requests_last(narrow: Api) -> None
         await admissions.renew()
         ((again, later),) = await redis.zrange(leases, 0, -1, withscores=True)
         assert again == member and later > until
+    await soon(partial(taken, narrow, person), 0, within_s=5)
     await admissions.renew()
     assert await taken(narrow, person) == 0
