@@ -16,7 +16,6 @@ from redis.exceptions import InvalidResponse, NoScriptError, RedisError, Respons
 
 Argument = str | int | float
 _OPENS_WITHIN_S = 1.0
-_SOME_TIME_S = 0.002
 _NO_MORE = object()
 
 
@@ -28,10 +27,10 @@ class RedisLine:
 
     def __init__(self, pool: ConnectionPool) -> None:
         # Whoever asks has a limit of their own; the connection itself may be silent for as long as nobody asks.
-        self._kind, self._options = pool.connection_class, {**pool.connection_kwargs, "socket_timeout": None}
+        # With RESP3 Redis may say what nobody asked.
+        self._kind, self._options = pool.connection_class, {**pool.connection_kwargs, "socket_timeout": None, "protocol": 2}
         self._connection: _Connection | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._unsent: list[bytes] = []
         self.losses = 0
 
     async def run(self, *command: Argument) -> Any:
@@ -41,20 +40,13 @@ class RedisLine:
                 self._opening = asyncio.create_task(self._open(), name="redis line")
                 self._opening.add_done_callback(_look)
             await asyncio.shield(self._opening)
-        answer = self._ask(self._connection, command)
-        self._send()
-        return await answer  # if nobody waits any more, it keeps its place
+        return await self._connection.ask(command)  # if nobody waits any more, it keeps its place
 
     def tell(self, *command: Argument) -> asyncio.Future[Any]:
-        """Send what has time: with the next command that has none, or in two milliseconds, since each piece that is sent wakes Redis up.
-
-        Raises RedisError while no connection is open.
-        """
+        """Send a command now, for whose answer nobody needs to wait. Raises RedisError while no connection is open."""
         if self._connection is None:
             raise RedisConnectionError("the line is not open")
-        if not self._unsent:
-            asyncio.get_running_loop().call_later(_SOME_TIME_S, self._send)
-        return self._ask(self._connection, command)
+        return self._connection.ask(command)
 
     def hang_up(self) -> None:
         """Use another connection from here on, and tell those who wait that this one is lost."""
@@ -71,23 +63,9 @@ class RedisLine:
     def lost(self, connection: "_Connection", error: Exception) -> None:
         """This connection is gone."""
         if connection is self._connection:
-            self._connection, self._unsent = None, []
+            self._connection = None
             self.losses += 1
             connection.give_up(error)
-
-    def _ask(self, connection: "_Connection", command: tuple[Argument, ...]) -> asyncio.Future[Any]:
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._unsent.append(_packed(command))
-        connection.waiting.append(answer)
-        return answer
-
-    def _send(self) -> None:
-        unsent, self._unsent = self._unsent, []
-        if self._connection is not None and unsent:
-            try:
-                self._connection.send(unsent)
-            except (RuntimeError, OSError):  # closed, which we were not told yet
-                self.hang_up()
 
     async def _open(self) -> None:
         made: AbstractConnection = self._kind(**self._options)
@@ -109,20 +87,26 @@ class _Connection(asyncio.Protocol):
         assert made._writer is not None and made._reader is not None
         if made._writer.is_closing() or made._reader.at_eof():  # which nobody would tell us
             raise RedisConnectionError("Redis has closed the connection")
-        self.waiting: deque[asyncio.Future[Any]] = deque()
         self._line = line
         self._made = made  # it would be closed when nobody has it
+        self._waiting: deque[asyncio.Future[Any]] = deque()
         self._answers = Reader(protocolError=InvalidResponse, replyError=_refusal, notEnoughData=_NO_MORE)
         self._transport = made._writer.transport
         self._transport.set_protocol(self)
 
-    def send(self, commands: list[bytes]) -> None:
-        self._transport.writelines(commands)
+    def ask(self, command: tuple[Argument, ...]) -> asyncio.Future[Any]:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        try:
+            self._transport.write(_packed(command))
+        except (RuntimeError, OSError) as error:  # closed, which we were not told yet
+            self.connection_lost(error)
+        return answer
 
     def give_up(self, error: Exception) -> None:
         """Tell those who wait."""
         _drop(self._made)
-        waiting, self.waiting = self.waiting, deque()
+        waiting, self._waiting = self._waiting, deque()
         for answer in waiting:
             if not answer.done():
                 answer.set_exception(error)
@@ -131,18 +115,18 @@ class _Connection(asyncio.Protocol):
         self._answers.feed(data)
         try:
             while (answer := self._answers.gets()) is not _NO_MORE:
-                waiting = self.waiting.popleft()
+                waiting = self._waiting.popleft()
                 if waiting.done():  # nobody waits for it any more
                     continue
                 if isinstance(answer, RedisError):
                     waiting.set_exception(answer)
                 else:
                     waiting.set_result(answer)
-        except InvalidResponse as error:
-            self._line.lost(self, error)
+        except (InvalidResponse, IndexError) as error:  # no answer, or one that nobody asked for
+            self.connection_lost(error)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._line.lost(self, error or RedisConnectionError("Redis has closed the connection"))
+        self._line.lost(self, RedisConnectionError(f"the connection is lost: {error or 'Redis has closed it'}"))
 
 
 class Script:
@@ -180,6 +164,6 @@ def _look(opening: "asyncio.Task[None]") -> None:
 
 
 def _drop(connection: AbstractConnection) -> None:
-    writer = connection._writer
+    writer, connection._writer, connection._reader = connection._writer, None, None  # it complains of being forgotten with them
     if writer is not None:
         writer.transport.abort()

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.exceptions import RedisError, ResponseError
 
-from nexusrag.infra import redis_line
 from nexusrag.infra.redis import Redis, RedisAwayError
 from nexusrag.kernel.ids import new_id
 from tests.support.installation import Servers
@@ -74,45 +73,27 @@ async def test_a_lost_connection_is_told_to_all_who_wait_and_replaced(proxied: t
     assert await redis.line.run("ECHO", "again") == b"again"
 
 
-@pytest.fixture
-async def pieces(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many commands each piece has that the line sends."""
-    await redis.line.run("PING")
-    connection = redis.line._connection
-    assert connection is not None
-    sent, send = [], connection.send
-
-    def count(commands: list[bytes]) -> None:
-        sent.append(len(commands))
-        send(commands)
-
-    monkeypatch.setattr(connection, "send", count)
-    return sent
-
-
-async def test_what_has_time_goes_with_the_next_that_has_none_and_before_it(
-    redis: Redis, pieces: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(redis_line, "_SOME_TIME_S", 0.5)
+async def test_what_nobody_waits_for_goes_before_what_is_asked_next(redis: Redis) -> None:
     key = new_id("line")
-    first = redis.line.tell("SET", key, "1")
-    assert await redis.line.run("GET", key) == b"1"
-    assert (await first, pieces) == (b"OK", [2])
-    assert await redis.line.tell("GETDEL", key) == b"1"  # alone too
-    assert pieces == [2, 1]
+    with pytest.raises(RedisError):
+        redis.line.tell("SET", key, "0")  # there is no connection yet
+    await redis.line.run("PING")
+    told = redis.line.tell("SET", key, "1")
+    assert await redis.line.run("GETDEL", key) == b"1"
+    assert told.result() == b"OK"
 
 
-async def test_what_was_not_sent_yet_is_lost_with_the_line_and_never_sent(redis: Redis) -> None:
+async def test_what_is_lost_with_the_line_is_told_to_whoever_wants_to_know(redis: Redis) -> None:
     await redis.line.run("PING")
     complaints: list[object] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: complaints.append(context))
     try:
-        unsent, given_up = (redis.line.tell("ECHO", text) for text in ("unsent", "given up"))
+        lost, given_up = (redis.line.tell("ECHO", text) for text in ("lost", "given up"))
         given_up.cancel()
-        redis.line.hang_up()  # before what has time is sent
+        redis.line.hang_up()
         with pytest.raises(RedisError):
-            await unsent
+            await lost
         assert await redis.line.run("ECHO", "again") == b"again"
         gc.collect()  # which finds errors that nobody was told of
     finally:
@@ -121,12 +102,13 @@ async def test_what_was_not_sent_yet_is_lost_with_the_line_and_never_sent(redis:
     assert given_up.cancelled()
 
 
-async def test_a_line_that_is_closed_before_its_reader_is_told_is_lost(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: list[bytes]) -> None:
-        raise RuntimeError("unable to perform operation; the handle is closed")
+async def test_a_line_that_is_closed_before_anybody_is_told_is_lost(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed:
+        def write(self, _: bytes) -> None:
+            raise RuntimeError("unable to perform operation; the handle is closed")
 
     await redis.line.run("PING")
-    monkeypatch.setattr(redis.line._connection, "send", fail)
+    monkeypatch.setattr(redis.line._connection, "_transport", Closed())
     with pytest.raises(RedisError):
         await redis.line.run("ECHO", "unsent")
     assert await redis.line.run("ECHO", "again") == b"again"

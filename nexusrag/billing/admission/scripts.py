@@ -34,8 +34,7 @@ end
 # ARGV: 1 rates count, 2-5 interval and burst of both buckets, 6 most leases, 7 length of a lease, 8 lease, 9 units, 10 their field,
 # 11-12 most units in day and month (-1: no limit), 13 day, 14 tenant and day, 15 units must be known, 16 epoch that the process knows.
 # Answers {-1}: load the units first, for a process that does not know the epoch, too: it may remember more than was loaded.
-# Else {refusing bucket or 0, wait in ms, leased, refusing period or 0, used in day, in month, and the plain ones of those}, where leased
-# is 2 when more than half of the leases are taken: others may be waiting for this one's end.
+# Else {refusing bucket or 0, wait in ms, leased, refusing period or 0, used in day, in month, and the plain ones of those}.
 ADMIT = (
     _CLOCK
     + _BUCKET
@@ -84,8 +83,7 @@ for i = 1, 2 do
     over = i
   end
 end
-local taken = most == 0 and 0 or redis.call('ZCARD', KEYS[3]) + 1
-local place = taken <= most
+local place = most == 0 or redis.call('ZCARD', KEYS[3]) < most
 if not place or over > 0 then
   return {0, 0, place and 1 or 0, over, used[1], used[2], plain[1], plain[2]}
 end
@@ -103,7 +101,7 @@ if units > 0 then
     redis.call('ZADD', KEYS[8], string.format('%.0f', now + 2000000), ARGV[14])
   end
 end
-return {0, 0, taken * 2 > most and 2 or 1, 0, used[1], used[2], plain[1], plain[2]}
+return {0, 0, 1, 0, used[1], used[2], plain[1], plain[2]}
 """
 )
 

@@ -39,14 +39,10 @@ STATUS = "X-RateLimit-Status"
 
 @dataclass(slots=True)
 class Taken:
-    """What a request took besides rate tokens. It is given back unless the request was answered and `spent` stands.
-
-    `crowded`: others of the tenant may be waiting for its place.
-    """
+    """What a request took besides rate tokens. It is given back unless the request was answered and `spent` stands."""
 
     lease: Lease
     spent: bool = True
-    crowded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +100,7 @@ class Admissions:
         over = _PERIODS[decision.over - 1] if decision.over else None
         taken = None
         if not decision.refused_by and decision.leased and over is None:
-            taken = Taken(lease, crowded=decision.crowded)
+            taken = Taken(lease)
             self.held[lease.member] = lease
             call.on_over(partial(self._end, taken))
         return Admission(
@@ -166,9 +162,9 @@ class Admissions:
         return Admission(quota, lease.units, used=used, taken=taken)
 
     async def _end(self, taken: Taken, outcome: Outcome) -> None:
-        lease, back = taken.lease, _is_given_back(taken, outcome)
+        lease, back = taken.lease, taken.lease.units > 0 and _is_given_back(taken, outcome)
         self.held.pop(lease.member, None)
-        if not back and not taken.crowded:  # nobody is refused for it meanwhile, so nobody waits until it has ended
+        if not back:
             self.store.end(lease, self._missed)
             return
         try:
@@ -191,11 +187,15 @@ class Admissions:
     async def renew(self) -> None:
         """Keep the leases of this process. What ended while it was being told so is ended again."""
         leases = list(self.held.values())
-        if leases:
+        if not leases:
+            return
+        try:
             await self.store.renew(leases)
+        finally:
             for lease in leases:
-                if lease.member not in self.held and lease.member not in self._unended:
-                    await self.store.release(lease, give_back=False)
+                if lease.member not in self.held:
+                    self._unended.setdefault(lease.member, (lease, False))
+        await self.end_unended()
 
     async def end_unended(self) -> None:
         """Tell Redis what it could not be told when it happened."""

@@ -1,4 +1,4 @@
-"""What Redis keeps for admission, as typed questions: each is one script, and so one round trip. Raises RedisAwayError throughout."""
+"""What Redis keeps for admission, as typed questions: each is one script, and so one round trip. What is awaited raises RedisAwayError."""
 
 import asyncio
 import math
@@ -46,13 +46,12 @@ class Lease:
 class Decision:
     """What the script found. `refused_by`: 1 the credential's bucket, 2 the tenant's, 0 none. `over`: 1 the day's limit, 2 the month's.
 
-    `crowded`: more than half of the tenant's leases are taken. `day_used` and `month_used` are -1 where the units are not known.
+    `day_used` and `month_used` are -1 where the units are not known.
     """
 
     refused_by: int
     wait_ms: int
     leased: bool
-    crowded: bool
     over: int
     day_used: int
     month_used: int
@@ -120,7 +119,7 @@ class Store:
         refused_by, wait_ms, leased, over, day_used, month_used, *plain = answer
         if day_used >= 0 and month_used >= 0:
             self._remember(lease, *plain)
-        return Decision(refused_by, wait_ms, leased > 0, leased > 1, over, day_used, month_used)
+        return Decision(refused_by, wait_ms, bool(leased), over, day_used, month_used)
 
     async def release(self, lease: Lease, *, give_back: bool) -> None:
         """End a lease; with its units, unless they are spent. Again has no effect."""
@@ -131,7 +130,7 @@ class Store:
             self._remembered[lease.tenant_id, lease.day] = _Plain(held.at, held.in_day - back, held.in_month - back)
 
     def end(self, lease: Lease, missed: Callable[[Lease], None]) -> None:
-        """End a lease whose units are spent, before whatever this process asks next; `missed` is told when that came to nothing."""
+        """Begin to end a lease whose units are spent; `missed` is told when that came to nothing. Raises nothing."""
 
         def look(ended: asyncio.Future[Any]) -> None:
             if ended.cancelled() or ended.exception() is not None:

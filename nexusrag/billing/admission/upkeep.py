@@ -35,7 +35,7 @@ class Upkeep:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Keeps up until the process ends, and then writes what is left."""
+        """Keeps up until the process ends, and then tells and writes what is left."""
         await self._try(self._store.beat)  # the first request finds the line open
         task = asyncio.create_task(self._run(), name="admission upkeep")
         try:
@@ -43,6 +43,7 @@ class Upkeep:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            await self._try(self._admissions.end_unended)
             await self._try(self.write)
 
     async def _run(self) -> None:

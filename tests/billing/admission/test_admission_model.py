@@ -135,7 +135,6 @@ class Admissions(RuleBasedStateMachine):
         assert (decision.refused_by, decision.over) == (refused_by, over)
         assert decision.wait_ms == -(-wait_us // 1000)
         assert decision.leased is (place and not refused_by)
-        assert decision.crowded is (lease in self.model.leases and 2 * len(self.model.leases) > PLACES)
         used = self.model.plain + self.model.runs
         assert (decision.day_used, decision.month_used) == (used, used + self.model.before)
 

@@ -89,13 +89,15 @@ async def test_a_request_asks_redis_once_on_its_way_in_and_once_on_its_way_out(s
         await person.get("/v1/corpora")  # is looked up, and its units are loaded
         await until(all_out)
         line, asked = api.resources.get(Redis).line, Counter[Any]()
-        ask = line._ask
+        connection = line._connection
+        assert connection is not None
+        ask = connection.ask
 
-        def counted(connection: Any, command: Any) -> Any:
-            asked[command[:2]] += 1  # the name of the command and, of a script, its hash
-            return ask(connection, command)
+        def counted(command: Any) -> Any:
+            asked[command[:2]] += 1  # the name of the command and, of a script, its hash or itself
+            return ask(command)
 
-        monkeypatch.setattr(line, "_ask", counted)
+        monkeypatch.setattr(connection, "ask", counted)
         for _ in range(200):
             assert (await person.get("/v1/corpora")).status_code == 200
         await until(all_out)

@@ -7,9 +7,7 @@ from functools import partial
 
 import pytest
 
-from nexusrag.billing.admission import upkeep
 from nexusrag.billing.admission.facade import Admissions
-from nexusrag.infra import redis_line
 from nexusrag.infra.redis import Redis
 from nexusrag.kernel.ids import new_id
 from tests.billing.admission.conftest import limited_by
@@ -83,35 +81,19 @@ async def test_a_place_comes_back_however_the_request_ends(narrow: Api) -> None:
     await soon(partial(taken, narrow, person), 0, within_s=5)
 
 
-@pytest.fixture
-async def unhurried(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
-    """Four requests at once; what has time is sent with the next question, and nothing else asks one."""
-    monkeypatch.setattr(redis_line, "_SOME_TIME_S", 60)
-    monkeypatch.setattr(upkeep, "EVERY_S", 60)
-    async with limited_by(servers, TENANT_MAX_CONCURRENCY="4", **RATES) as api:
-        yield api
-
-
-async def test_an_answer_waits_for_the_end_of_its_lease_only_where_others_may(unhurried: Api) -> None:
-    person = await unhurried.person()
+async def test_a_lease_that_a_renewal_has_revived_ends_again(narrow: Api) -> None:
+    person = await narrow.person()
     corpus = await person.corpus()
-    async with under_way(unhurried, person, corpus, 1):
-        assert (await person.get("/v1/corpora")).status_code == 200
-        assert await taken(unhurried, person) == 2
-    async with under_way(unhurried, person, corpus, 2):
-        assert (await person.get("/v1/corpora")).status_code == 200
-        assert await taken(unhurried, person) == 2
-
-
-async def test_an_end_that_was_lost_on_the_way_is_told_again(unhurried: Api) -> None:
-    person = await unhurried.person()
-    assert (await person.get("/v1/corpora")).status_code == 200
-    assert await taken(unhurried, person) == 1
-    line, admissions = unhurried.resources.get(Redis).line, unhurried.resources.get(Admissions)
-    line.hang_up()
+    admissions = narrow.resources.get(Admissions)
+    async with under_way(narrow, person, corpus, 1):
+        (lease,) = (lease for lease in admissions.held.values() if lease.tenant_id == person.tenant)
+    await soon(partial(taken, narrow, person), 0, within_s=5)
+    admissions.held[lease.member] = lease
+    renewing = asyncio.create_task(admissions.renew())
     await asyncio.sleep(0)
-    await admissions.end_unended()
-    assert await taken(unhurried, person) == 0
+    del admissions.held[lease.member]  # while Redis is being told
+    await renewing
+    assert await taken(narrow, person) == 0
 
 
 async def test_leases_are_renewed_while_their_requests_last(narrow: Api) -> None:
