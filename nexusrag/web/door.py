@@ -21,7 +21,7 @@ _MOST = 1000
 _LONGEST = 4096
 _KEPT_S = 10.0
 # Of a crowd the first waits so long for the others, and no longer than for so much.
-_GATHERED_S = 0.004
+_GATHERED_S = 0.006
 _GATHERED_BYTES = 128 * 1024
 
 
