@@ -42,12 +42,6 @@ class RedisLine:
             await asyncio.shield(self._opening)
         return await self._connection.ask(command)  # if nobody waits any more, it keeps its place
 
-    def tell(self, *command: Argument) -> asyncio.Future[Any]:
-        """Send a command now, for whose answer nobody needs to wait. Raises RedisError while no connection is open."""
-        if self._connection is None:
-            raise RedisConnectionError("the line is not open")
-        return self._connection.ask(command)
-
     def hang_up(self) -> None:
         """Use another connection from here on, and tell those who wait that this one is lost."""
         if self._connection is not None:
@@ -95,10 +89,11 @@ class _Connection(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     def ask(self, command: tuple[Argument, ...]) -> asyncio.Future[Any]:
+        packed = _packed(command)  # what cannot be sent takes no place
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
         try:
-            self._transport.write(_packed(command))
+            self._transport.write(packed)
         except (RuntimeError, OSError) as error:  # closed, which we were not told yet
             self.connection_lost(error)
         return answer
@@ -142,10 +137,6 @@ class Script:
             return await self._line.run("EVALSHA", self._hash, len(keys), *keys, *arguments)
         except NoScriptError:
             return await self._line.run("EVAL", self._text, len(keys), *keys, *arguments)
-
-    def tell(self, keys: Sequence[str], arguments: Sequence[Argument]) -> asyncio.Future[Any]:
-        """Run it when there is time, as `RedisLine.tell`. It is sent whole: nobody would be there to send it again."""
-        return self._line.tell("EVAL", self._text, len(keys), *keys, *arguments)
 
 
 def _packed(command: tuple[Argument, ...]) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import time
 from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
 from redis.exceptions import RedisError, ResponseError
@@ -56,8 +57,6 @@ async def test_a_script_that_is_not_known_is_sent(redis: Redis) -> None:
     assert (await script(["k"], [7]))[:2] == [b"7", b"k"]
     await redis.client.script_flush()
     assert (await script(["k"], [8]))[:2] == [b"8", b"k"]
-    await redis.client.script_flush()
-    assert (await script.tell(["k"], [9]))[:2] == [b"9", b"k"]
 
 
 async def test_a_lost_connection_is_told_to_all_who_wait_and_replaced(proxied: tuple[Redis, Proxy]) -> None:
@@ -73,24 +72,16 @@ async def test_a_lost_connection_is_told_to_all_who_wait_and_replaced(proxied: t
     assert await redis.line.run("ECHO", "again") == b"again"
 
 
-async def test_what_nobody_waits_for_goes_before_what_is_asked_next(redis: Redis) -> None:
-    key = new_id("line")
-    with pytest.raises(RedisError):
-        redis.line.tell("SET", key, "0")  # there is no connection yet
-    await redis.line.run("PING")
-    told = redis.line.tell("SET", key, "1")
-    assert await redis.line.run("GETDEL", key) == b"1"
-    assert told.result() == b"OK"
-
-
-async def test_what_is_lost_with_the_line_is_told_to_whoever_wants_to_know(redis: Redis) -> None:
+async def test_what_was_given_up_is_lost_with_the_line_in_silence(redis: Redis) -> None:
     await redis.line.run("PING")
     complaints: list[object] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: complaints.append(context))
     try:
-        lost, given_up = (redis.line.tell("ECHO", text) for text in ("lost", "given up"))
+        lost, given_up = (asyncio.create_task(redis.line.run("ECHO", text)) for text in ("lost", "given up"))
+        await asyncio.sleep(0)
         given_up.cancel()
+        await asyncio.sleep(0)
         redis.line.hang_up()
         with pytest.raises(RedisError):
             await lost
@@ -100,6 +91,24 @@ async def test_what_is_lost_with_the_line_is_told_to_whoever_wants_to_know(redis
         loop.set_exception_handler(None)
     assert complaints == []
     assert given_up.cancelled()
+
+
+async def test_what_cannot_be_sent_takes_nobodys_answer(redis: Redis) -> None:
+    await redis.line.run("PING")
+    for odd in (None, "\ud800"):
+        with pytest.raises((TypeError, UnicodeEncodeError)):
+            await redis.line.run("ECHO", cast(str, odd))
+        assert await redis.line.run("ECHO", "x") == b"x"
+
+
+async def test_redis_says_nothing_unasked_whatever_the_address_asks_for(servers: Servers) -> None:
+    address = servers.settings.stores.redis_url.get_secret_value()
+    redis = Redis(servers.with_env(REDIS_URL=f"{address}{'&' if '?' in address else '?'}protocol=3").stores)
+    try:
+        hello = await redis.line.run("HELLO")
+        assert hello[hello.index(b"proto") + 1] == 2
+    finally:
+        await redis.close()
 
 
 async def test_a_line_that_is_closed_before_anybody_is_told_is_lost(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,16 +160,24 @@ async def test_a_connection_that_is_lost_while_nobody_waits_is_counted(proxied: 
     assert redis.line.losses == 2
 
 
-async def test_what_is_no_answer_loses_the_connection(servers: Servers) -> None:
+@pytest.mark.parametrize(
+    ("piece", "told"),
+    [(b"nonsense\r\n", [None, None]), (b"+one\r\nnonsense\r\n", [b"one", None]), (b"+one\r\n+two\r\n+more\r\n", [b"one", b"two"])],
+)
+async def test_what_was_not_asked_loses_the_connection(servers: Servers, piece: bytes, told: list[bytes | None]) -> None:
+    """`told`: None for whoever got no answer."""
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while piece := await reader.read(65536):
-            writer.write(b"nonsense\r\n" if b"ECHO" in piece else b"+OK\r\n" * piece.count(b"\r\nCLIENT\r\n"))
+        while asked := await reader.read(65536):
+            writer.write(piece if b"last" in asked else b"+OK\r\n" * asked.count(b"\r\nCLIENT\r\n"))
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         redis = Redis(servers.with_env(REDIS_URL=f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0").stores)
-        waiting = [asyncio.create_task(redis.line.run("ECHO", number)) for number in range(2)]
-        answers = await asyncio.gather(*waiting, return_exceptions=True)
-        assert all(isinstance(answer, RedisError) for answer in answers) and redis.line.losses == 1
-        await redis.close()
+        try:
+            waiting = [asyncio.create_task(redis.line.run("ECHO", text)) for text in ("first", "last")]
+            answers = await asyncio.gather(*waiting, return_exceptions=True)
+            assert [None if isinstance(answer, RedisError) else answer for answer in answers] == told
+            assert redis.line.losses == 1
+        finally:
+            await redis.close()

@@ -2,17 +2,18 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from functools import partial
 from itertools import islice
 from time import monotonic
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import asyncpg
 import structlog
 
-from nexusrag.billing.admission.store import Decision, Lease, Store
+from nexusrag.billing.admission.store import LEASE_S, Decision, Lease, Store
 from nexusrag.billing.ledger.facade import PeriodName, count_directly, figures, give_back_directly
 from nexusrag.billing.quotas.facade import Quota, caps, quota_of
 from nexusrag.infra.database import Database
@@ -45,6 +46,14 @@ class Taken:
     spent: bool = True
 
 
+class _Unended(NamedTuple):
+    """The end of a lease that Redis was not told. Well after it has run out by itself, it is forgotten."""
+
+    lease: Lease
+    give_back: bool
+    until: float
+
+
 @dataclass(frozen=True, slots=True)
 class Admission:
     """The verdicts about one request; each stage raises its own. `units` are those that it counts.
@@ -75,7 +84,7 @@ class Admissions:
         self._rates = settings.rates
         self.store = Store(resources.get(Redis), settings.rates)
         self.held: dict[str, Lease] = {}
-        self._unended: dict[str, tuple[Lease, bool]] = {}
+        self._unended: dict[str, _Unended] = {}
         self._told: OrderedDict[str, float] = OrderedDict()
         self._per_class = {one: (*settings.rates.key_rate(one), *settings.rates.tenant_rate(one)) for one in RouteClass}
 
@@ -95,8 +104,11 @@ class Admissions:
             decision = await self._decide(call, quota, lease)
         except RedisAwayError:
             if asks:
-                self._unended[lease.member] = (lease, True)  # it may have heard the question
+                self._end_later(lease, True)  # it may have heard the question
             return await self._without_redis(call, quota, lease)
+        except asyncio.CancelledError:
+            self._end_later(lease, True)
+            raise
         over = _PERIODS[decision.over - 1] if decision.over else None
         taken = None
         if not decision.refused_by and decision.leased and over is None:
@@ -162,18 +174,12 @@ class Admissions:
         return Admission(quota, lease.units, used=used, taken=taken)
 
     async def _end(self, taken: Taken, outcome: Outcome) -> None:
-        lease, back = taken.lease, taken.lease.units > 0 and _is_given_back(taken, outcome)
+        lease, back = taken.lease, _is_given_back(taken, outcome)
         self.held.pop(lease.member, None)
-        if not back:
-            self.store.end(lease, self._missed)
-            return
         try:
             await self.store.release(lease, give_back=back)
         except RedisAwayError:
-            self._unended[lease.member] = (lease, back)
-
-    def _missed(self, lease: Lease) -> None:
-        self._unended[lease.member] = (lease, False)
+            self._end_later(lease, back)
 
     async def _end_directly(self, taken: Taken, outcome: Outcome) -> None:
         if not _is_given_back(taken, outcome):
@@ -191,18 +197,31 @@ class Admissions:
             return
         try:
             await self.store.renew(leases)
-        finally:
-            for lease in leases:
-                if lease.member not in self.held:
-                    self._unended.setdefault(lease.member, (lease, False))
-        await self.end_unended()
+        finally:  # it may have been heard though it failed
+            ended = [lease for lease in leases if lease.member not in self.held]
+            for lease in ended:
+                held = self._unended.get(lease.member)
+                self._end_later(lease, held is not None and held.give_back)
+        await self._end_again([lease.member for lease in ended])
 
     async def end_unended(self) -> None:
         """Tell Redis what it could not be told when it happened."""
-        while some := list(islice(self._unended.items(), _ENDED_AT_ONCE)):
-            await asyncio.gather(*(self.store.release(lease, give_back=back) for _, (lease, back) in some))
-            for member, _ in some:
-                self._unended.pop(member, None)
+        while some := list(islice(self._unended, _ENDED_AT_ONCE)):
+            await self._end_again(some)
+
+    def _end_later(self, lease: Lease, give_back: bool) -> None:
+        now = monotonic()
+        self._unended.pop(lease.member, None)
+        self._unended[lease.member] = _Unended(lease, give_back, now + 2 * LEASE_S)
+        while next(iter(self._unended.values())).until < now:
+            del self._unended[next(iter(self._unended))]
+
+    async def _end_again(self, members: Iterable[str]) -> None:
+        some = {member: self._unended[member] for member in members}
+        await asyncio.gather(*(self.store.release(one.lease, give_back=one.give_back) for one in some.values()))
+        for member, one in some.items():
+            if self._unended.get(member) is one:  # else it was revived meanwhile
+                del self._unended[member]
 
     async def is_news(self, what: str) -> bool:
         """Whether nobody was told this within a minute, in any process as far as Redis knows. A flood is told of once."""

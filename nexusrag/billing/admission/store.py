@@ -1,4 +1,4 @@
-"""What Redis keeps for admission, as typed questions: each is one script, and so one round trip. What is awaited raises RedisAwayError."""
+"""What Redis keeps for admission, as typed questions: each is one script, and so one round trip. Raises RedisAwayError throughout."""
 
 import asyncio
 import math
@@ -9,8 +9,6 @@ from datetime import date
 from functools import lru_cache, partial
 from time import monotonic
 from typing import Any, NamedTuple
-
-from redis.exceptions import RedisError
 
 from nexusrag.billing.admission import scripts
 from nexusrag.infra.redis import Redis, RedisAwayError
@@ -123,27 +121,13 @@ class Store:
 
     async def release(self, lease: Lease, *, give_back: bool) -> None:
         """End a lease; with its units, unless they are spent. Again has no effect."""
+        keys = [self._leases(lease.tenant_id), *self._units(lease.tenant_id, lease.day), self._dirty]
         back = lease.units if give_back else 0
-        given = await self._ask(lambda: self._release(*self._ending(lease, back)))
+        arguments: list[Argument] = [lease.member, back, lease.field, _named(lease.tenant_id, lease.day)]
+        given = await self._ask(lambda: self._release(keys, arguments))
         held = self._remembered.get((lease.tenant_id, lease.day))
         if given and back and lease.field == "p" and held is not None:
             self._remembered[lease.tenant_id, lease.day] = _Plain(held.at, held.in_day - back, held.in_month - back)
-
-    def end(self, lease: Lease, missed: Callable[[Lease], None]) -> None:
-        """Begin to end a lease whose units are spent; `missed` is told when that came to nothing. Raises nothing."""
-
-        def look(ended: asyncio.Future[Any]) -> None:
-            if ended.cancelled() or ended.exception() is not None:
-                missed(lease)
-
-        try:
-            self._release.tell(*self._ending(lease, 0)).add_done_callback(look)
-        except RedisError:
-            missed(lease)
-
-    def _ending(self, lease: Lease, back: int) -> tuple[list[str], list[Argument]]:
-        keys = [self._leases(lease.tenant_id), *self._units(lease.tenant_id, lease.day), self._dirty]
-        return keys, [lease.member, back, lease.field, _named(lease.tenant_id, lease.day)]
 
     async def renew(self, leases: Sequence[Lease]) -> None:
         """Keep leases from expiring; what Redis lost of them comes back."""

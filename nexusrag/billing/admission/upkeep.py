@@ -43,8 +43,8 @@ class Upkeep:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            await self._try(self._admissions.end_unended)
-            await self._try(self.write)
+            for step in (self.write, self._admissions.end_unended, self.write):
+                await self._try(step)
 
     async def _run(self) -> None:
         while True:

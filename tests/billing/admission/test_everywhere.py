@@ -89,15 +89,13 @@ async def test_a_request_asks_redis_once_on_its_way_in_and_once_on_its_way_out(s
         await person.get("/v1/corpora")  # is looked up, and its units are loaded
         await until(all_out)
         line, asked = api.resources.get(Redis).line, Counter[Any]()
-        connection = line._connection
-        assert connection is not None
-        ask = connection.ask
+        run = line.run
 
-        def counted(command: Any) -> Any:
-            asked[command[:2]] += 1  # the name of the command and, of a script, its hash or itself
-            return ask(command)
+        async def counted(*command: Any) -> Any:
+            asked[command[:2]] += 1  # the name of the command and, of a script, its hash
+            return await run(*command)
 
-        monkeypatch.setattr(connection, "ask", counted)
+        monkeypatch.setattr(line, "run", counted)
         for _ in range(200):
             assert (await person.get("/v1/corpora")).status_code == 200
         await until(all_out)

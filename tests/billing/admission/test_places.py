@@ -1,14 +1,18 @@
 """A tenant has so many requests under way at once, in all processes, streams included; their places come back however they end."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from time import monotonic
 
 import pytest
 
+from nexusrag.billing.admission import service
 from nexusrag.billing.admission.facade import Admissions
-from nexusrag.infra.redis import Redis
+from nexusrag.billing.admission.store import LEASE_S, Lease
+from nexusrag.billing.admission.upkeep import Upkeep
+from nexusrag.infra.redis import Redis, RedisAwayError
+from nexusrag.kernel import clock
 from nexusrag.kernel.ids import new_id
 from tests.billing.admission.conftest import limited_by
 from tests.support.api import Api, Person
@@ -35,7 +39,11 @@ async def under_way(api: Api, person: Person, corpus: str, count: int) -> AsyncI
 
     async with Held(api, person.tenant):
         tasks = [asyncio.create_task(upload()) for _ in range(count)]
-        await soon(partial(taken, api, person), count, within_s=5)
+
+        async def held() -> int:
+            return await taken(api, person)
+
+        await soon(held, count, within_s=5)
         yield tasks
     assert [await task for task in tasks] == [202] * count
 
@@ -56,7 +64,7 @@ async def test_a_tenant_that_has_its_places_taken_waits(narrow: Api) -> None:
         # Operators look at what is wrong without a place.
         assert (await person.get("/v1/ops/health")).status_code == 200
     assert (await person.get("/v1/corpora")).status_code == 200
-    await soon(partial(taken, narrow, person), 0, within_s=5)
+    assert await taken(narrow, person) == 0
 
 
 async def test_a_stored_answer_needs_no_place(narrow: Api) -> None:
@@ -78,22 +86,77 @@ async def test_a_place_comes_back_however_the_request_ends(narrow: Api) -> None:
     with pytest.raises(TimeoutError):
         async with Held(narrow, person.tenant), asyncio.timeout(0.2):
             await person.post("/v1/documents/text", json={"corpus_id": corpus, "text": "words"})
-    await soon(partial(taken, narrow, person), 0, within_s=5)
+
+    async def left() -> int:
+        return await taken(narrow, person)
+
+    await soon(left, 0, within_s=5)
 
 
-async def test_a_lease_that_a_renewal_has_revived_ends_again(narrow: Api) -> None:
+@pytest.mark.parametrize("answered", [True, False])
+async def test_a_lease_that_a_renewal_has_revived_ends_again(narrow: Api, monkeypatch: pytest.MonkeyPatch, answered: bool) -> None:
     person = await narrow.person()
-    corpus = await person.corpus()
     admissions = narrow.resources.get(Admissions)
-    async with under_way(narrow, person, corpus, 1):
-        (lease,) = (lease for lease in admissions.held.values() if lease.tenant_id == person.tenant)
-    await soon(partial(taken, narrow, person), 0, within_s=5)
+    lease = Lease.new(person.tenant, clock.now().date(), 1, run=False)
+    renew = admissions.store.renew
+
+    async def renewed(leases: Sequence[Lease]) -> None:
+        await renew(leases)
+        del admissions.held[lease.member]  # while Redis was being told
+        assert await taken(narrow, person) == 1
+        if not answered:
+            raise RedisAwayError
+
     admissions.held[lease.member] = lease
-    renewing = asyncio.create_task(admissions.renew())
-    await asyncio.sleep(0)
-    del admissions.held[lease.member]  # while Redis is being told
-    await renewing
+    with monkeypatch.context() as once:
+        once.setattr(admissions.store, "renew", renewed)
+        with nullcontext() if answered else pytest.raises(RedisAwayError):
+            await admissions.renew()
+    if not answered:
+        await admissions.end_unended()
     assert await taken(narrow, person) == 0
+
+
+async def test_what_redis_was_not_told_it_is_told_when_the_process_stops(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(_: Upkeep) -> None:
+        """Not before."""
+
+    monkeypatch.setattr(Upkeep, "step", nothing)
+    async with limited_by(servers, **RATES) as api:
+        person = await api.person()
+        admissions = api.resources.get(Admissions)
+        leases, store = admissions.store._leases(person.tenant), admissions.store
+        release = store.release
+
+        async def away(lease: Lease, *, give_back: bool) -> None:
+            raise RedisAwayError
+
+        with monkeypatch.context() as once:
+            once.setattr(store, "release", away)
+            assert (await person.get("/v1/corpora")).status_code == 200
+        assert store.release == release and await taken(api, person) == 1
+    redis = Redis(servers.settings.stores)
+    assert await redis.client.zcard(leases) == 0
+    await redis.close()
+
+
+async def test_what_redis_was_not_told_is_forgotten_when_it_has_run_out(narrow: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    admissions = narrow.resources.get(Admissions)
+    old, new = (Lease.new("t-none", clock.now().date(), 1, run=False) for _ in range(2))
+    admissions._end_later(old, True)
+    monkeypatch.setattr(service, "monotonic", lambda: monotonic() + 2 * LEASE_S + 1)
+    admissions._end_later(new, True)
+    assert old.member not in admissions._unended and new.member in admissions._unended
+
+
+async def test_whoever_asks_next_elsewhere_finds_the_place_free(servers: Servers) -> None:
+    limits = {"TENANT_MAX_CONCURRENCY": "1", **RATES}
+    async with limited_by(servers, **limits) as one, limited_by(servers, **limits) as other:
+        person = await one.person()
+        async with person.at(other.base_url) as elsewhere:
+            for _ in range(20):
+                for here in (person, elsewhere):
+                    assert (await here.get("/v1/corpora")).status_code == 200
 
 
 async def test_leases_are_renewed_while_their_requests_last(narrow: Api) -> None:
@@ -107,6 +170,5 @@ async def test_leases_are_renewed_while_their_requests_last(narrow: Api) -> None
         await admissions.renew()
         ((again, later),) = await redis.zrange(leases, 0, -1, withscores=True)
         assert again == member and later > until
-    await soon(partial(taken, narrow, person), 0, within_s=5)
     await admissions.renew()
     assert await taken(narrow, person) == 0
