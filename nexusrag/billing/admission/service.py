@@ -200,8 +200,8 @@ class Admissions:
         finally:  # it may have been heard though it failed
             ended = [lease for lease in leases if lease.member not in self.held]
             for lease in ended:
-                held = self._unended.get(lease.member)
-                self._end_later(lease, held is not None and held.give_back)
+                before = self._unended.get(lease.member)
+                self._end_later(lease, before is not None and before.give_back)
         await self._end_again([lease.member for lease in ended])
 
     async def end_unended(self) -> None:
