@@ -42,6 +42,12 @@ class RedisLine:
             await asyncio.shield(self._opening)
         return await self._connection.ask(command)  # if nobody waits any more, it keeps its place
 
+    def tell(self, *command: Argument) -> asyncio.Future[Any]:
+        """Send a command, before whatever is asked next. Raises RedisError while no connection is open; the answer is for who wants it."""
+        if self._connection is None:
+            raise RedisConnectionError("no connection is open")
+        return self._connection.ask(command)
+
     def hang_up(self) -> None:
         """Use another connection from here on, and tell those who wait that this one is lost."""
         if self._connection is not None:
@@ -137,6 +143,10 @@ class Script:
             return await self._line.run("EVALSHA", self._hash, len(keys), *keys, *arguments)
         except NoScriptError:
             return await self._line.run("EVAL", self._text, len(keys), *keys, *arguments)
+
+    def tell(self, keys: Sequence[str], arguments: Sequence[Argument]) -> asyncio.Future[Any]:
+        """As `RedisLine.tell`. It is not sent again where Redis has forgotten it: the answer is NoScriptError then."""
+        return self._line.tell("EVALSHA", self._hash, len(keys), *keys, *arguments)
 
 
 def _packed(command: tuple[Argument, ...]) -> bytes:

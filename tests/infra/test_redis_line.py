@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import cast
 
 import pytest
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from nexusrag.infra.redis import Redis, RedisAwayError
 from nexusrag.kernel.ids import new_id
@@ -57,6 +57,9 @@ async def test_a_script_that_is_not_known_is_sent(redis: Redis) -> None:
     assert (await script(["k"], [7]))[:2] == [b"7", b"k"]
     await redis.client.script_flush()
     assert (await script(["k"], [8]))[:2] == [b"8", b"k"]
+    await redis.client.script_flush()
+    with pytest.raises(NoScriptError):
+        await script.tell(["k"], [9])  # nobody is there to send it again
 
 
 async def test_a_lost_connection_is_told_to_all_who_wait_and_replaced(proxied: tuple[Redis, Proxy]) -> None:
@@ -70,6 +73,16 @@ async def test_a_lost_connection_is_told_to_all_who_wait_and_replaced(proxied: t
     assert all(isinstance(answer, RedisError | OSError) for answer in answers)
     proxy.answering.set()
     assert await redis.line.run("ECHO", "again") == b"again"
+
+
+async def test_what_nobody_waits_for_goes_before_what_is_asked_next(redis: Redis) -> None:
+    key = new_id("line")
+    with pytest.raises(RedisError):
+        redis.line.tell("SET", key, "0")  # there is no connection yet
+    await redis.line.run("PING")
+    told = redis.line.tell("SET", key, "1")
+    assert await redis.line.run("GETDEL", key) == b"1"
+    assert told.result() == b"OK"
 
 
 async def test_what_was_given_up_is_lost_with_the_line_in_silence(redis: Redis) -> None:

@@ -35,6 +35,7 @@ end
 # 11-12 most units in day and month (-1: no limit), 13 day, 14 tenant and day, 15 units must be known, 16 epoch that the process knows.
 # Answers {-1}: load the units first, for a process that does not know the epoch, too: it may remember more than was loaded.
 # Else {refusing bucket or 0, wait in ms, leased, refusing period or 0, used in day, in month, and the plain ones of those}.
+# Leased is 2 where few places are left: so few that a place which becomes free a little late could cost somebody else theirs.
 ADMIT = (
     _CLOCK
     + _BUCKET
@@ -52,7 +53,7 @@ for i = 4, 5 do
   end
 end
 if redis.call('ZSCORE', KEYS[3], ARGV[8]) then
-  return {0, 0, 1, 0, used[1], used[2], plain[1], plain[2]}
+  return {0, 0, 2, 0, used[1], used[2], plain[1], plain[2]}
 end
 local known = used[1] >= 0 and used[2] >= 0
 for _, member in ipairs(known and redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 100) or {}) do
@@ -83,7 +84,8 @@ for i = 1, 2 do
     over = i
   end
 end
-local place = most == 0 or redis.call('ZCARD', KEYS[3]) < most
+local left = most == 0 and math.huge or most - redis.call('ZCARD', KEYS[3])
+local place = left > 0
 if not place or over > 0 then
   return {0, 0, place and 1 or 0, over, used[1], used[2], plain[1], plain[2]}
 end
@@ -101,7 +103,7 @@ if units > 0 then
     redis.call('ZADD', KEYS[8], string.format('%.0f', now + 2000000), ARGV[14])
   end
 end
-return {0, 0, 1, 0, used[1], used[2], plain[1], plain[2]}
+return {0, 0, left <= math.max(8, most / 2) and 2 or 1, 0, used[1], used[2], plain[1], plain[2]}
 """
 )
 

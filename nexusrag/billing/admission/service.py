@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 TELL_EVERY_S = 60
 _MOST_TOLD = 10_000
 _ENDED_AT_ONCE = 100
+_NEWS_FOR_S = 0.05  # how long it is true that many places are left
 _PERIODS: tuple[PeriodName, ...] = ("day", "month")
 Bucket = Literal["key", "tenant"]
 _BUCKETS: tuple[Bucket | None, ...] = (None, "key", "tenant")
@@ -40,10 +41,14 @@ STATUS = "X-RateLimit-Status"
 
 @dataclass(slots=True)
 class Taken:
-    """What a request took besides rate tokens. It is given back unless the request was answered and `spent` stands."""
+    """What a request took besides rate tokens. It is given back unless the request was answered and `spent` stands.
+
+    From `waits_from` (monotonic seconds) on, the answer waits until its lease has ended: until then the tenant has places to spare.
+    """
 
     lease: Lease
     spent: bool = True
+    waits_from: float = 0.0
 
 
 class _Unended(NamedTuple):
@@ -112,7 +117,7 @@ class Admissions:
         over = _PERIODS[decision.over - 1] if decision.over else None
         taken = None
         if not decision.refused_by and decision.leased and over is None:
-            taken = Taken(lease)
+            taken = Taken(lease, waits_from=0.0 if decision.scarce else monotonic() + _NEWS_FOR_S)
             self.held[lease.member] = lease
             call.on_over(partial(self._end, taken))
         return Admission(
@@ -176,6 +181,9 @@ class Admissions:
     async def _end(self, taken: Taken, outcome: Outcome) -> None:
         lease, back = taken.lease, _is_given_back(taken, outcome)
         self.held.pop(lease.member, None)
+        if not (back and lease.units) and monotonic() < taken.waits_from:
+            self.store.end(lease, partial(self._end_later, lease, back))
+            return
         try:
             await self.store.release(lease, give_back=back)
         except RedisAwayError:

@@ -1,4 +1,4 @@
-"""What Redis keeps for admission, as typed questions: each is one script, and so one round trip. Raises RedisAwayError throughout."""
+"""What Redis keeps for admission, as typed questions: each is one script, and so one round trip. What is awaited raises RedisAwayError."""
 
 import asyncio
 import math
@@ -9,6 +9,8 @@ from datetime import date
 from functools import lru_cache, partial
 from time import monotonic
 from typing import Any, NamedTuple
+
+from redis.exceptions import RedisError
 
 from nexusrag.billing.admission import scripts
 from nexusrag.infra.redis import Redis, RedisAwayError
@@ -44,12 +46,13 @@ class Lease:
 class Decision:
     """What the script found. `refused_by`: 1 the credential's bucket, 2 the tenant's, 0 none. `over`: 1 the day's limit, 2 the month's.
 
-    `day_used` and `month_used` are -1 where the units are not known.
+    `scarce`: few of the tenant's places were left. `day_used` and `month_used` are -1 where the units are not known.
     """
 
     refused_by: int
     wait_ms: int
     leased: bool
+    scarce: bool
     over: int
     day_used: int
     month_used: int
@@ -117,17 +120,31 @@ class Store:
         refused_by, wait_ms, leased, over, day_used, month_used, *plain = answer
         if day_used >= 0 and month_used >= 0:
             self._remember(lease, *plain)
-        return Decision(refused_by, wait_ms, bool(leased), over, day_used, month_used)
+        return Decision(refused_by, wait_ms, leased > 0, leased > 1, over, day_used, month_used)
 
     async def release(self, lease: Lease, *, give_back: bool) -> None:
         """End a lease; with its units, unless they are spent. Again has no effect."""
-        keys = [self._leases(lease.tenant_id), *self._units(lease.tenant_id, lease.day), self._dirty]
         back = lease.units if give_back else 0
-        arguments: list[Argument] = [lease.member, back, lease.field, _named(lease.tenant_id, lease.day)]
-        given = await self._ask(lambda: self._release(keys, arguments))
+        given = await self._ask(lambda: self._release(*self._ending(lease, back)))
         held = self._remembered.get((lease.tenant_id, lease.day))
         if given and back and lease.field == "p" and held is not None:
             self._remembered[lease.tenant_id, lease.day] = _Plain(held.at, held.in_day - back, held.in_month - back)
+
+    def end(self, lease: Lease, missed: Callable[[], None]) -> None:
+        """Begin to end a lease whose units are spent, before whatever is asked next. `missed` is called where it comes to nothing."""
+
+        def look(ended: asyncio.Future[Any]) -> None:
+            if ended.cancelled() or ended.exception() is not None:
+                missed()
+
+        try:
+            self._release.tell(*self._ending(lease, 0)).add_done_callback(look)
+        except RedisError:
+            missed()
+
+    def _ending(self, lease: Lease, back: int) -> tuple[list[str], list[Argument]]:
+        keys = [self._leases(lease.tenant_id), *self._units(lease.tenant_id, lease.day), self._dirty]
+        return keys, [lease.member, back, lease.field, _named(lease.tenant_id, lease.day)]
 
     async def renew(self, leases: Sequence[Lease]) -> None:
         """Keep leases from expiring; what Redis lost of them comes back."""

@@ -117,28 +117,31 @@ class Admissions(RuleBasedStateMachine):
         day_limit=st.one_of(st.none(), st.integers(0, 60)),
         month_limit=st.one_of(st.none(), st.integers(0, 90)),
         rates=st.booleans(),
+        most=st.sampled_from([0, PLACES, PLACES, 9, 18]),
     )
-    def ask(self, key: str, units: int, run: bool, day_limit: int | None, month_limit: int | None, rates: bool) -> None:
+    def ask(self, key: str, units: int, run: bool, day_limit: int | None, month_limit: int | None, rates: bool, most: int) -> None:
         lease = Lease.new(self.tenant, DAY, units, run=run)
         decision = self.do(
             self.store.admit(
                 lease,
                 buckets=(f"{self.tenant}:{key}", self.tenant),
                 rates=(KEY_RPS, KEY_BURST, TENANT_RPS, TENANT_BURST) if rates else None,
-                most=PLACES,
+                most=most,
                 limits=(day_limit, month_limit),
                 must_know=True,
             )
         )
         assert decision is not None
-        refused_by, wait_us, place, over = self.expected(lease, key, (day_limit, month_limit), rates)
+        refused_by, wait_us, place, over = self.expected(lease, key, (day_limit, month_limit), rates, most)
         assert (decision.refused_by, decision.over) == (refused_by, over)
         assert decision.wait_ms == -(-wait_us // 1000)
         assert decision.leased is (place and not refused_by)
+        if lease in self.model.leases:
+            assert decision.scarce is (most > 0 and most - len(self.model.leases) < max(8, most / 2))
         used = self.model.plain + self.model.runs
         assert (decision.day_used, decision.month_used) == (used, used + self.model.before)
 
-    def expected(self, lease: Lease, key: str, limits: tuple[int | None, int | None], rates: bool) -> tuple[int, int, bool, int]:
+    def expected(self, lease: Lease, key: str, limits: tuple[int | None, int | None], rates: bool, most: int) -> tuple[int, int, bool, int]:
         model = self.model
         for held, until in list(model.leases.items()):
             if until <= self.now:
@@ -157,7 +160,7 @@ class Admissions(RuleBasedStateMachine):
         for number, (limit, so_far) in enumerate(zip(limits, (used, used + model.before), strict=True), 1):
             if not over and lease.units and limit is not None and so_far + lease.units > limit:
                 over = number
-        place = len(model.leases) < PLACES
+        place = not most or len(model.leases) < most
         if place and not over:
             model.leases[lease] = self.now + LEASE_S * 1_000_000
             model.plain += lease.units if lease.field == "p" else 0

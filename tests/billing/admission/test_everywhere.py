@@ -13,6 +13,7 @@ import pytest
 from nexusrag.billing.admission.facade import Admissions
 from nexusrag.billing.admission.upkeep import Upkeep
 from nexusrag.infra.redis import Redis
+from nexusrag.infra.redis_line import Argument
 from nexusrag.kernel.ids import new_id
 from tests.billing.admission.conftest import limit, limited_by
 from tests.billing.admission.test_places import RATES
@@ -88,14 +89,15 @@ async def test_a_request_asks_redis_once_on_its_way_in_and_once_on_its_way_out(s
 
         await person.get("/v1/corpora")  # is looked up, and its units are loaded
         await until(all_out)
-        line, asked = api.resources.get(Redis).line, Counter[Any]()
-        run = line.run
+        connection, asked = api.resources.get(Redis).line._connection, Counter[Any]()
+        assert connection is not None
+        ask = connection.ask
 
-        async def counted(*command: Any) -> Any:
+        def counted(command: tuple[Argument, ...]) -> asyncio.Future[Any]:
             asked[command[:2]] += 1  # the name of the command and, of a script, its hash
-            return await run(*command)
+            return ask(command)
 
-        monkeypatch.setattr(line, "run", counted)
+        monkeypatch.setattr(connection, "ask", counted)
         for _ in range(200):
             assert (await person.get("/v1/corpora")).status_code == 200
         await until(all_out)

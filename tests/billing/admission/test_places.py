@@ -131,9 +131,11 @@ async def test_what_redis_was_not_told_it_is_told_when_the_process_stops(servers
             raise RedisAwayError
 
         with monkeypatch.context() as once:
+            once.setattr(store, "end", lambda _, missed: missed())
             once.setattr(store, "release", away)
             assert (await person.get("/v1/corpora")).status_code == 200
-        assert await taken(api, person) == 1
+            assert (await person.get("/v1/corpora/none")).status_code == 404  # whose units go back
+        assert await taken(api, person) == 2
     redis = Redis(servers.settings.stores)
     assert await redis.client.zcard(leases) == 0
     await redis.close()

@@ -16,7 +16,7 @@ from nexusrag.kernel.ids import new_id
 from nexusrag.web.route import GatedRoute
 from tests.billing.admission.conftest import limit, limited_by, used
 from tests.support.api import Api, error_of
-from tests.support.behind import count, rows
+from tests.support.behind import Held, count, rows
 from tests.support.installation import Servers
 from tests.support.processes import Proxy, redis_proxy, until
 
@@ -80,6 +80,7 @@ async def test_a_redis_that_is_silent_costs_a_tenth_of_a_second_and_then_nothing
     async with behind_a_proxy(servers) as (api, proxy):
         person, redis = await api.person(), api.resources.get(Redis)
         await asyncio.gather(*(person.get("/v1/corpora") for _ in range(10)))
+        await redis.line.run("PING")  # after the ends of those
         proxy.answering.clear()
         began = perf_counter()
         first = await person.get("/v1/corpora")
@@ -101,6 +102,35 @@ async def test_a_redis_that_is_silent_costs_a_tenth_of_a_second_and_then_nothing
             return "X-RateLimit-Status" not in (await person.get("/v1/corpora")).headers
 
         await until(back, 5)
+
+
+@pytest.mark.parametrize(("places", "news_for_s", "waits"), [(100, 60, False), (8, 60, True), (100, 0, True)])
+async def test_an_answer_waits_for_the_end_of_its_lease_unless_places_are_known_to_be_left(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, places: int, news_for_s: float, waits: bool
+) -> None:
+    async def nothing(_: Upkeep) -> None:
+        """Nobody else finds out that Redis is silent."""
+
+    monkeypatch.setattr(Upkeep, "step", nothing)
+    monkeypatch.setattr("nexusrag.billing.admission.service._NEWS_FOR_S", news_for_s)
+    async with behind_a_proxy(servers, TENANT_MAX_CONCURRENCY=str(places)) as (api, proxy):
+        person, redis, admissions = await api.person(), api.resources.get(Redis), api.resources.get(Admissions)
+        corpus = await person.corpus()
+        redis._budget_s = 5
+        async with Held(api, person.tenant) as held:
+            upload = asyncio.create_task(person.post("/v1/documents/text", json={"corpus_id": corpus, "text": "words"}))
+            await held.waiting()
+            proxy.answering.clear()
+            redis._budget_s = 0.1
+        assert (await upload).status_code == 202
+        assert redis.is_left_alone is waits and not admissions.held
+        proxy.answering.set()
+        redis.line.hang_up()  # what was sent was lost on the way, for all that anybody knows
+        redis._left_alone_until = 0
+        await asyncio.sleep(0)
+        assert len(admissions._unended) == 1
+        await admissions.end_unended()
+        assert await redis.client.zcard(admissions.store._leases(person.tenant)) == 0
 
 
 async def test_the_hard_cap_holds_without_redis_and_after_it_came_back(servers: Servers) -> None:
