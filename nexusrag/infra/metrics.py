@@ -75,6 +75,11 @@ IN_FLIGHT_LIMIT = Gauge("nexusrag_requests_in_flight_limit", "How many of them t
 DATABASE_WAIT = Gauge(
     "nexusrag_database_wait_seconds", "Standing wait for a connection to the database when last looked at.", registry=REGISTRY
 )
+TURN_WAIT = Counter(
+    "nexusrag_turn_wait_seconds_total",
+    "Seconds that requests of tenants ahead of their rate let those of others go first.",
+    registry=REGISTRY,
+)
 LOOP_LAG = Gauge("nexusrag_loop_lag_seconds", "Standing delay of this process's loop when last looked at.", registry=REGISTRY)
 
 

@@ -1,6 +1,6 @@
 """What the nodes of a run share and hand on."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, TypedDict
@@ -27,6 +27,8 @@ class RunContext:
     reduced: dict[str, Any] = field(default_factory=dict)
     # Events of stages, to be told first.
     notices: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    # Called before each step: whoever is ahead of its rate lets others go first.
+    pause: Callable[[], Awaitable[None]] = field(kw_only=True)
     # Called with the code of the error by which the run ends.
     told_error: Callable[[str], None] = lambda code: None
     began: float = field(default_factory=perf_counter)

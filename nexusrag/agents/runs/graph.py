@@ -1,6 +1,8 @@
 """The graph of a run: history → standalone question → retrieve → generate → verify citations → remember."""
 
 import contextlib
+import functools
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any
 
@@ -17,6 +19,8 @@ from nexusrag.infra.metrics import RUN_FIRST_EVENT
 from nexusrag.knowledge.retrieval import facade as retrieval
 from nexusrag.knowledge.retrieval.facade import Found
 from nexusrag.settings import Settings
+
+Step = Callable[[RunState, Runtime[RunContext]], Awaitable[RunState]]
 
 
 async def recall(state: RunState, runtime: Runtime[RunContext]) -> RunState:
@@ -134,6 +138,15 @@ def _debug(found: Found, question: str) -> dict[str, Any]:
     }
 
 
+def _in_turn(step: Step) -> Any:  # which LangGraph takes for a node by its parameters' names
+    @functools.wraps(step)
+    async def taken(state: RunState, runtime: Runtime[RunContext]) -> RunState:
+        await runtime.context.pause()
+        return await step(state, runtime)
+
+    return taken
+
+
 def _compile() -> Any:
     graph = StateGraph(RunState, context_schema=RunContext)
     steps = {
@@ -146,7 +159,7 @@ def _compile() -> Any:
     }
     previous = START
     for name, step in steps.items():
-        graph.add_node(name, step)
+        graph.add_node(name, _in_turn(step))
         graph.add_edge(previous, name)
         previous = name
     graph.add_edge(previous, END)

@@ -19,6 +19,7 @@ from nexusrag.agents.runs.schemas import RunCancelled, RunOut, RunRequest
 from nexusrag.agents.runs.terms import accept, terms_of
 from nexusrag.billing.plans.facade import require
 from nexusrag.infra.changes import announce
+from nexusrag.infra.turns import TURN_KEY, Turn, Turns
 from nexusrag.kernel import clock
 from nexusrag.kernel.actions import Resource
 from nexusrag.kernel.errors import ErrorCode
@@ -82,6 +83,7 @@ async def start(call: CallContext, corpus: CorpusView, body: RunRequest) -> Even
         max_output_tokens=terms.max_output_tokens,
         reduced=terms.reduced,
         notices=call.notices,
+        pause=partial(call.of(Turns).pause, call.request.scope.get(TURN_KEY, Turn())),
         told_error=partial(_note_error, call),
     )
 

@@ -33,6 +33,7 @@ TELL_EVERY_S = 60
 _MOST_TOLD = 10_000
 _ENDED_AT_ONCE = 100
 _NEWS_FOR_S = 0.05  # how long it is true that many places are left
+_AHEAD = 250  # thousandths of the tenant's bucket: what everybody may spend who comes with a handful of requests at once
 _PERIODS: tuple[PeriodName, ...] = ("day", "month")
 Bucket = Literal["key", "tenant"]
 _BUCKETS: tuple[Bucket | None, ...] = (None, "key", "tenant")
@@ -65,7 +66,7 @@ class Admission:
 
     `place`: the tenant has not too many requests under way. `over`: the period whose hard cap is in the way. `used`: units of the day and
     the month, with this request's unless it was refused; None where they are not known. `counted`: the units were decided here; otherwise
-    (Redis is away, and it is a run) the ledger decides, and `used` is as of before.
+    (Redis is away, and it is a run) the ledger decides, and `used` is as of before. `is_ahead`: the tenant is spending its burst.
     """
 
     quota: Quota
@@ -77,6 +78,7 @@ class Admission:
     used: tuple[int, int] | None = None
     counted: bool = True
     taken: Taken | None = None
+    is_ahead: bool = False
 
 
 class Admissions:
@@ -129,6 +131,7 @@ class Admissions:
             over=over,
             used=(decision.day_used, decision.month_used) if decision.day_used >= 0 else None,
             taken=taken,
+            is_ahead=decision.spent > _AHEAD,
         )
 
     async def _decide(self, call: CallContext, quota: Quota, lease: Lease) -> Decision:

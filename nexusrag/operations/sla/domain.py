@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from nexusrag.infra.changes import Changes
 from nexusrag.infra.database import Database
 from nexusrag.infra.resources import Resources
+from nexusrag.infra.turns import Turns
 from nexusrag.kernel.actions import Resource
 from nexusrag.operations.sla import evaluate, routes, service
 from nexusrag.operations.sla.decisions import Decisions
@@ -23,6 +24,7 @@ async def _kept(resources: Resources) -> AsyncIterator[None]:
     decisions = resources.put(Decisions, Decisions(resources.get(Changes), database, settings))
     keeper = resources.put(Keeper, Keeper(database, measurer, decisions, settings.sla.sla_flush_interval_s))
     overload = resources.put(Overload, Overload(settings.sla, database.pool.least_wait_s))
+    resources.put(Turns, Turns(lambda: overload.is_late))
     keeper.start()
     overload.start()
     try:

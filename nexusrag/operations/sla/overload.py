@@ -22,6 +22,7 @@ from nexusrag.identity.credentials.facade import peek
 from nexusrag.infra.ids import request_id_of
 from nexusrag.infra.metrics import DATABASE_WAIT, IN_FLIGHT, IN_FLIGHT_LIMIT, LOOP_LAG, SHED
 from nexusrag.infra.resources import Resources
+from nexusrag.infra.turns import TURN_KEY, Turn, Turns
 from nexusrag.kernel.errors import ApiError, ErrorCode
 from nexusrag.kernel.features import PlanId
 from nexusrag.kernel.principal import Principal
@@ -42,6 +43,7 @@ _LEAST_ALLOWED = 0.1  # of the delay that counts as overload, where nearly all i
 _MANY = 0.2
 # Of a processor. A loop that uses less is late for other reasons than those whom it takes: refusing more would make it no better.
 _BUSY = 0.5
+_LATE_S = 0.005  # of the loop, on the average of the last tenth of a second: more is asked than can be done at once
 _PLANS = {plan: rank for rank, plan in enumerate(PlanId)}
 _CLASSES = {RouteClass.READ: 0, RouteClass.MUTATION: 1, RouteClass.RUN: 2}
 _SHED = {route_class: SHED.labels("overload", route_class.value) for route_class in RouteClass}
@@ -65,6 +67,7 @@ class Overload:
         self._least = settings.overload_least_in_flight
         self._peak = 0
         self._late_s = 0.0
+        self._lag_s = 0.0
         self._task: asyncio.Task[None] | None = None
         self._taken = self._refused = 0  # since the last look
         self._refused_part = 0.0
@@ -86,6 +89,11 @@ class Overload:
     def is_pressed(self) -> bool:
         """Whether it matters who asks: somebody's share of the places is taken."""
         return self.in_flight >= self.share(0)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether there is more to do than can be done, at this moment."""
+        return self._lag_s > _LATE_S
 
     @property
     def refuses_many(self) -> bool:
@@ -147,6 +155,7 @@ class Overload:
                 await asyncio.sleep(_TICK_S)
                 now = monotonic()
                 lags.append(max(now - before - _TICK_S, 0.0))
+                self._lag_s += (lags[-1] - self._lag_s) / 5
                 before = now
             lag_s, wait_s = min(lags), self._database_wait_s()
             self._asking = {tenant_id: until for tenant_id, until in self._asking.items() if until > before}
@@ -181,6 +190,8 @@ class OverloadGuard:
             return
         tenant_id = known.tenant_id if known is not None else ""
         overload.enter(tenant_id)
+        turns, turn = resources.get(Turns), Turn()
+        scope[TURN_KEY] = turn
         # A stream that waits for others is nobody's burden. A run's work has its first part behind it when the model begins to speak:
         # after the start of the answer and the event that says that the run is accepted.
         left = 3 if scope["path"].removeprefix("/v1") == "/run" else 1
@@ -190,6 +201,7 @@ class OverloadGuard:
             left -= 1
             if left == 0:
                 overload.leave(tenant_id)
+                turns.leave(turn)
             await send(message)
 
         try:
@@ -197,6 +209,7 @@ class OverloadGuard:
         finally:
             if left > 0:
                 overload.leave(tenant_id)
+                turns.leave(turn)
 
 
 def shed(overload: Overload, principal: Principal, method: str, path: str) -> ApiError | None:

@@ -138,6 +138,8 @@ class Admissions(RuleBasedStateMachine):
         assert decision.leased is (place and not refused_by)
         if lease in self.model.leases:
             assert decision.scarce is (most > 0 and most - len(self.model.leases) < max(8, most / 2))
+        gone = TENANT_BURST - (self.model.tenant.tokens + 1) if rates and not refused_by else 0
+        assert decision.spent == 1000 * gone // TENANT_BURST
         used = self.model.plain + self.model.runs
         assert (decision.day_used, decision.month_used) == (used, used + self.model.before)
 
