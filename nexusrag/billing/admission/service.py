@@ -64,6 +64,7 @@ class _Unended(NamedTuple):
 class Admission:
     """The verdicts about one request; each stage raises its own. `units` are those that it counts.
 
+    `wait_ms`: until the bucket that refused the request, or that it has emptied, has a token again.
     `place`: the tenant has not too many requests under way. `over`: the period whose hard cap is in the way. `used`: units of the day and
     the month, with this request's unless it was refused; None where they are not known. `counted`: the units were decided here; otherwise
     (Redis is away, and it is a run) the ledger decides, and `used` is as of before. `is_ahead`: the tenant is spending its burst.
@@ -72,6 +73,7 @@ class Admission:
     quota: Quota
     units: int = 0
     refused_by: Bucket | None = None
+    emptied: Bucket | None = None
     wait_ms: int = 0
     place: bool = True
     over: PeriodName | None = None
@@ -126,6 +128,7 @@ class Admissions:
             quota,
             units,
             refused_by=_BUCKETS[decision.refused_by],
+            emptied=_BUCKETS[decision.emptied],
             wait_ms=decision.wait_ms,
             place=decision.leased,
             over=over,
@@ -233,6 +236,10 @@ class Admissions:
         for member, one in some.items():
             if self._unended.get(member) is one:  # else it was revived meanwhile
                 del self._unended[member]
+
+    def is_known(self, what: str) -> bool:
+        """Whether this process has asked whether it is news within a minute."""
+        return self._told.get(what, 0) > monotonic()
 
     async def is_news(self, what: str) -> bool:
         """Whether nobody was told this within a minute, in any process as far as Redis knows. A flood is told of once."""

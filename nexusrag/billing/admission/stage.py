@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 from nexusrag.billing.admission.emptied import Emptied, rate_limited
-from nexusrag.billing.admission.service import Admission, Admissions, record_limited
+from nexusrag.billing.admission.service import Admission, Admissions, Bucket, record_limited
 from nexusrag.billing.quotas.facade import exceeded, watch
 from nexusrag.infra.metrics import ADMISSION_REFUSALS
 from nexusrag.kernel.errors import ApiError
@@ -20,12 +20,13 @@ async def check_rates(call: CallContext) -> None:
     """Set the verdicts, and refuse when a bucket is empty."""
     admissions = call.of(Admissions)
     admission = call.admission = await admissions.admit(call)
+    what = f"rate:{call.principal.tenant_id}:{call.principal.credential_id}"
     if admission.refused_by is not None:
-        scope = call.principal.credential.value if admission.refused_by == "key" else "tenant"
-        await _note(call, f"rate:{call.principal.tenant_id}:{call.principal.credential_id}", scope)
-        request = call.request
-        call.of(Emptied).note(call.principal, request.method, request.scope["path"], call.route_class, scope, admission.wait_ms)
+        scope = _remember(call, admission.refused_by, admission.wait_ms)
+        await _note(call, what, scope)
         raise rate_limited(call.route_class, scope, admission.wait_ms)
+    if admission.emptied is not None and admissions.is_known(what):  # the first who is refused within a minute goes on record here
+        _remember(call, admission.emptied, admission.wait_ms)
     if call.gate.idempotent and call.request.method != "GET":
         # A stored answer is given without this request's units.
         _say(call, admission, admission.units if admission.taken is not None else 0)
@@ -56,6 +57,13 @@ def say_used(call: CallContext, day: int, month: int) -> None:
     admission: Admission | None = call.admission
     if admission is not None:
         _say(call, replace(admission, used=(day, month)), 0)
+
+
+def _remember(call: CallContext, bucket: Bucket, wait_ms: int) -> str:
+    """Refuse from memory until the bucket has a token again. Its name for clients."""
+    scope = call.principal.credential.value if bucket == "key" else "tenant"
+    call.of(Emptied).note(call.principal, call.request.method, call.request.scope["path"], call.route_class, scope, wait_ms)
+    return scope
 
 
 async def _note(call: CallContext, what: str, scope: str) -> None:

@@ -46,8 +46,9 @@ class Lease:
 class Decision:
     """What the script found. `refused_by`: 1 the credential's bucket, 2 the tenant's, 0 none. `over`: 1 the day's limit, 2 the month's.
 
-    `scarce`: few of the tenant's places were left. `spent`: thousandths of
-    the tenant's bucket that were gone before. `day_used` and `month_used` are -1 where the units are not known.
+    `emptied`: the bucket of which this request took the last token, numbered alike; `wait_ms` is until that or the refusing one has a token
+    again. `scarce`: few of the tenant's places were left. `spent`: thousandths of the tenant's bucket that were gone before.
+    `day_used` and `month_used` are -1 where the units are not known.
     """
 
     refused_by: int
@@ -58,6 +59,7 @@ class Decision:
     day_used: int
     month_used: int
     spent: int
+    emptied: int
 
 
 class _Plain(NamedTuple):
@@ -119,10 +121,10 @@ class Store:
         answer = await self._ask(lambda: self._admit(keys, [*arguments, self._known]))
         if answer[0] < 0:
             return None
-        refused_by, wait_ms, leased, over, day_used, month_used, *plain, spent = answer
+        refused_by, wait_ms, leased, over, day_used, month_used, *plain, spent, emptied = answer
         if day_used >= 0 and month_used >= 0:
             self._remember(lease, *plain)
-        return Decision(refused_by, wait_ms, leased > 0, leased > 1, over, day_used, month_used, spent)
+        return Decision(refused_by, wait_ms, leased > 0, leased > 1, over, day_used, month_used, spent, emptied)
 
     async def release(self, lease: Lease, *, give_back: bool) -> None:
         """End a lease; with its units, unless they are spent. Again has no effect."""

@@ -134,6 +134,10 @@ class Admissions(RuleBasedStateMachine):
         assert decision is not None
         refused_by, wait_us, place, over = self.expected(lease, key, (day_limit, month_limit), rates, most)
         assert (decision.refused_by, decision.over) == (refused_by, over)
+        if rates and not refused_by:
+            own, tenant = ((1 - bucket.tokens) * bucket.interval for bucket in (self.model.keys[key], self.model.tenant))
+            wait_us = max(0, own, tenant)
+            assert decision.emptied == (0 if wait_us <= 0 else 1 if own >= tenant else 2)
         assert decision.wait_ms == -(-wait_us // 1000)
         assert decision.leased is (place and not refused_by)
         if lease in self.model.leases:

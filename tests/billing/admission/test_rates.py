@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
+import pytest
 
 from nexusrag.billing.admission.facade import Admission, Admissions
 from nexusrag.kernel.ids import new_id
@@ -134,19 +137,28 @@ async def test_who_has_not_the_role_spends_tokens_too(rated: Api) -> None:
     assert statuses == [403, 403, 403, 429]
 
 
-async def test_whoever_is_refused_again_is_not_told_by_redis(rated: Api) -> None:
-    """As the same bucket cannot have a token yet, and to ask costs more than the answer: neither Redis nor the pipeline hears of it."""
-    person = await rated.person()
-    answer = await emptied(person, "/v1/corpora", 4)
-    asked = rated.resources.get(Admissions).admit
-    calls: list[CallContext] = []
+@contextmanager
+def counted_admissions(api: Api) -> Iterator[list[CallContext]]:
+    """The requests that come as far as admission."""
+    admissions, calls = api.resources.get(Admissions), list[CallContext]()
+    asked = admissions.admit
 
     async def counted(call: CallContext) -> Admission:
         calls.append(call)
         return await asked(call)
 
-    rated.resources.get(Admissions).admit = counted  # type: ignore[method-assign]
+    admissions.admit = counted  # type: ignore[method-assign]
     try:
+        yield calls
+    finally:
+        del admissions.admit
+
+
+async def test_whoever_is_refused_again_is_not_told_by_redis(rated: Api) -> None:
+    """As the same bucket cannot have a token yet, and to ask costs more than the answer: neither Redis nor the pipeline hears of it."""
+    person = await rated.person()
+    answer = await emptied(person, "/v1/corpora", 4)
+    with counted_admissions(rated) as calls:
         again = [await person.get("/v1/corpora", headers={"X-Request-Id": f"mine-{number}"}) for number in range(5)]
         assert {refused(one) for one in again} == {("api_key", "read")}
         assert [one.json()["meta"]["request_id"] for one in again] == [f"mine-{number}" for number in range(5)]
@@ -155,5 +167,16 @@ async def test_whoever_is_refused_again_is_not_told_by_redis(rated: Api) -> None
         assert waits == sorted(waits, reverse=True)
         assert refused(await person.get("/v1/corpora/none")) == ("api_key", "read")  # another path: nobody knows its bucket yet
         assert len(calls) == 1
-    finally:
-        del rated.resources.get(Admissions).admit
+
+
+@pytest.mark.parametrize("is_on_record", [True, False])
+async def test_whoever_takes_the_last_token_is_refused_at_once_when_it_is_on_record(rated: Api, is_on_record: bool) -> None:
+    person = await rated.person()
+    if is_on_record:
+        await emptied(person, "/v1/corpora", 4)
+    for _ in range(3):
+        assert (await person.post("/v1/corpora", json={"name": "Corpus"})).status_code == 201
+    with counted_admissions(rated) as calls:
+        assert refused(await person.post("/v1/corpora", json={"name": "Corpus"})) == ("api_key", "mutation")
+        assert bool(calls) is not is_on_record
+    assert len(await audited(rated, person.tenant, "security.rate_limited")) == 1
