@@ -12,7 +12,7 @@ from nexusrag.identity.tenants import stage as tenants
 from nexusrag.knowledge import visibility
 from nexusrag.operations.sla import stage as sla
 from nexusrag.security.audit import facade as audit
-from nexusrag.web import bulkhead, idempotency, load, turn
+from nexusrag.web import bulkhead, idempotency, load
 from nexusrag.web.stage import Pipeline
 
 PIPELINE = Pipeline(
@@ -23,7 +23,6 @@ PIPELINE = Pipeline(
         sla.GUARD,
         switches.STAGE,
         admission.STAGE,
-        turn.STAGE,
         roles.STAGE,
         plans.STAGE,
         policies.BIND,

@@ -90,6 +90,13 @@ class Redis:
             log.warning("redis.away", error=type(error).__name__)
             raise RedisAwayError from error
 
+    def tell(self, command: Callable[[], T]) -> T:
+        """What sends a command whose answer nobody waits for. Raises RedisAwayError while there is no connection."""
+        try:
+            return command()
+        except UNREACHABLE as error:
+            raise RedisAwayError from error
+
     async def ping(self) -> bool:
         try:
             async with asyncio.timeout(1):

@@ -13,6 +13,7 @@ from nexusrag.infra.bulkheads import Slot
 from nexusrag.infra.changes import Changes, announce
 from nexusrag.infra.database import Database, Work
 from nexusrag.infra.resources import Resources
+from nexusrag.infra.turns import TURN_KEY, Turns
 from nexusrag.kernel.actions import Resource
 from nexusrag.kernel.events import EventType
 from nexusrag.kernel.principal import Principal
@@ -147,6 +148,8 @@ class CallContext:
     async def end_work(self) -> None:
         """Commit the request's transaction before the handler is done, for handlers that read and then ask a model."""
         if self._work is not None:
+            if (turn := self.request.scope.get(TURN_KEY)) is not None:
+                self.of(Turns).leave(turn)  # nobody need wait for what waits itself
             await self._stack.aclose()
             self._work = None
             self._on_failure.clear()

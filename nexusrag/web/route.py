@@ -35,6 +35,7 @@ from nexusrag.web.gate import Gate
 from nexusrag.web.legacy import legacy_headers
 from nexusrag.web.sse import EventStream
 from nexusrag.web.stage import Pipeline, Stage
+from nexusrag.web.turn import take_turn
 
 log = structlog.get_logger(__name__)
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -105,6 +106,8 @@ class GatedRoute(APIRoute):
         for stage in before:
             await stage.enter(call)
         await self._read_body(call)
+        if not self.gate.is_public:
+            await take_turn(call)
         if not self.gate.transaction:
             return self._finish(call, await inner(call.request))
         try:

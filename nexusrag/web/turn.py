@@ -1,20 +1,21 @@
-"""The stage at which a request waits for its turn: after it has been admitted, and before it holds anything that others need."""
+"""A request's turn: it waits for it once it may do what it asks for and has come as a whole, and before it holds what others need."""
 
 from nexusrag.infra.turns import TURN_KEY, Turn, Turns
+from nexusrag.kernel.traffic import RouteClass
 from nexusrag.web.call import CallContext
-from nexusrag.web.gate import Gate
-from nexusrag.web.stage import Stage
 
 
 async def take_turn(call: CallContext) -> None:
-    """Let others go first, where the request's tenant is ahead of its rate."""
-    turn: Turn | None = call.request.scope.get(TURN_KEY)
-    if turn is not None:
-        await call.of(Turns).begin(turn, call.principal.tenant_id, is_ahead=call.admission.is_ahead)
+    """Let others go first, where the tenant is ahead of its rate. Operators who look at what is wrong do not wait."""
+    await call.of(Turns).begin(turn_of(call), call.principal.tenant_id, how_far_ahead(call))
 
 
-def _has_caller(gate: Gate, method: str) -> bool:
-    return not gate.is_public
+def turn_of(call: CallContext) -> Turn:
+    """The request's own."""
+    turn: Turn = call.request.scope[TURN_KEY]
+    return turn
 
 
-STAGE = Stage("turn", take_turn, _has_caller)
+def how_far_ahead(call: CallContext) -> int:
+    """As admission tells."""
+    return 0 if call.admission is None or call.route_class is RouteClass.OPS else call.admission.ahead

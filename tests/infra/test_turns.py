@@ -19,6 +19,7 @@ WHAT = ["begin", "ahead", "pause", "leave", "cancel"]
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PATIENCE_S", LONG_S)
     monkeypatch.setattr(module, "_LATE_PATIENCE_S", LONG_S)
+    monkeypatch.setattr(module, "_ASKS_S", LONG_S)
 
 
 @pytest.fixture
@@ -34,17 +35,19 @@ async def steps() -> None:
 
 async def orderly(turns: Turns, tenant: str) -> Turn:
     turn = Turn()
-    await turns.begin(turn, tenant, is_ahead=False)
+    await turns.begin(turn, tenant, 0)
     return turn
 
 
 @asynccontextmanager
-async def beginning(turns: Turns, *tenants: str) -> AsyncIterator[list[tuple[Turn, "asyncio.Task[None]"]]]:
+async def beginning(
+    turns: Turns, *tenants: str, ahead: tuple[int, ...] = (500, 500, 500)
+) -> AsyncIterator[list[tuple[Turn, "asyncio.Task[None]"]]]:
     """Requests that are ahead of their rate, in this order."""
     made = []
-    for tenant in tenants:
+    for tenant, far in zip(tenants, ahead, strict=False):
         turn = Turn()
-        made.append((turn, asyncio.create_task(turns.begin(turn, tenant, is_ahead=True))))
+        made.append((turn, asyncio.create_task(turns.begin(turn, tenant, far))))
         await steps()
     yield made
     for _, task in made:
@@ -85,6 +88,27 @@ async def test_who_waits_begins_in_the_order_of_coming_one_after_the_other(turns
             made[number][0].is_under_way = True  # for `begun`
 
 
+async def test_who_is_least_ahead_begins_first(turns: Turns, patient: None) -> None:
+    other = await orderly(turns, "b")
+    async with beginning(turns, "flood", "flood", "c", ahead=(900, 901, 300)) as made:
+        turns.leave(other)
+        await steps()
+        assert begun(made) == [False, False, True]
+
+
+async def test_a_burst_that_began_while_nobody_else_asked_lets_others_go_first_when_they_come(turns: Turns, patient: None) -> None:
+    async with beginning(turns, "a", "a") as made:
+        assert begun(made) == [True, True]
+        other = await orderly(turns, "b")
+        paused = asyncio.create_task(turns.pause(made[0][0]))
+        await steps()
+        assert not paused.done()
+        async with beginning(turns, "a") as later:
+            assert begun(later) == [False]
+        turns.leave(other)
+        await asyncio.wait_for(paused, 20)
+
+
 async def test_nobody_who_keeps_to_its_rate_waits_for_who_does_not(turns: Turns, patient: None) -> None:
     await orderly(turns, "b")
     async with beginning(turns, "a"):
@@ -108,30 +132,28 @@ async def test_in_the_middle_it_lets_others_go_first_again(turns: Turns, patient
         assert paused.done()
 
 
-@pytest.mark.parametrize(("is_late", "waits"), [(False, False), (True, True)])
-async def test_patience_has_an_end_which_is_later_while_the_process_is_late(
-    monkeypatch: pytest.MonkeyPatch, is_late: bool, waits: bool
-) -> None:
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_patience_has_an_end_which_is_later_while_the_process_is_late(monkeypatch: pytest.MonkeyPatch, is_late: bool) -> None:
     monkeypatch.setattr(module, "_PATIENCE_S", 0.01)
     monkeypatch.setattr(module, "_LATE_PATIENCE_S", LONG_S)
     turns = Turns(lambda: is_late)
     await orderly(turns, "b")
     async with beginning(turns, "a") as made:
         turn, task = made[0]
-        await asyncio.wait((task,), timeout=0.2 if waits else 20)
-        assert begun(made) == [not waits]
-        if not waits:  # nor does it wait again
+        await asyncio.wait((task,), timeout=0.2 if is_late else 20)
+        assert begun(made) == [not is_late]
+        if not is_late:  # nor does it wait again
             async with asyncio.timeout(20):
                 await turns.pause(turn)
 
 
-async def test_who_asked_long_ago_asks_no_more(turns: Turns, patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_asked_long_ago_asks_no_more(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(module, "monotonic", lambda: now)
     await orderly(turns, "b")
     now += 1.5
     async with beginning(turns, "a") as made:
-        assert begun(made) == [True]
+        assert begun(made) == [True], "though b's request is under way"
 
 
 async def test_who_never_had_a_turn_leaves_nothing(turns: Turns, patient: None) -> None:
@@ -159,7 +181,7 @@ def test_whatever_happens_nobody_is_forgotten_and_nobody_is_in_the_way(does: lis
         for what, tenant, which in does:
             if what in ("begin", "ahead"):
                 turn = Turn()
-                held.append((turn, asyncio.create_task(turns.begin(turn, tenant, is_ahead=what == "ahead"))))
+                held.append((turn, asyncio.create_task(turns.begin(turn, tenant, 500 if what == "ahead" else 0))))
             elif what == "pause" and (one := idle(which, lambda turn, task: task.done() and turn.is_under_way)):
                 held.remove(one)
                 held.append((one[0], asyncio.create_task(turns.pause(one[0]))))
@@ -172,10 +194,12 @@ def test_whatever_happens_nobody_is_forgotten_and_nobody_is_in_the_way(does: lis
                 await asyncio.gather(one[1], return_exceptions=True)
                 turns.leave(one[0])
             await steps()
+            working = [one for one, _ in held if one.is_under_way]
             for turn, task in held:
-                # Only somebody who is ahead waits, and only for another tenant's request or for one that is ahead as well.
-                others = [one for one, _ in held if one is not turn and one.is_under_way]
-                assert task.done() or (turn.is_ahead and any(one.is_ahead or one.tenant_id != turn.tenant_id for one in others))
+                # Only somebody who is ahead waits, for another tenant's request; and before it begins, for one that is ahead as well.
+                orderly_ones = any(not one.ahead and one.tenant_id != turn.tenant_id for one in working)
+                ahead_ones = not turn.is_under_way and any(one.ahead for one in working)
+                assert task.done() or (turn.ahead and (orderly_ones or ahead_ones))
         for _ in range(len(held)):
             await steps()
             for one in [one for one in held if one[1].done()]:

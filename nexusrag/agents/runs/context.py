@@ -1,6 +1,6 @@
 """What the nodes of a run share and hand on."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, TypedDict
@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 from nexusrag.agents.runs.live import LiveRun
 from nexusrag.agents.runs.metering import Meter
 from nexusrag.inference.gateway.facade import Message, Usage
+from nexusrag.infra.turns import Turn
 from nexusrag.knowledge.retrieval.facade import Found, Passage, Where
 
 
@@ -23,12 +24,11 @@ class RunContext:
     said_before: list[tuple[str, str]]
     meter: Meter
     max_output_tokens: int
+    turn: Turn
     # What stages took from the run, as its last message tells.
     reduced: dict[str, Any] = field(default_factory=dict)
     # Events of stages, to be told first.
     notices: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    # Called before each step: whoever is ahead of its rate lets others go first.
-    pause: Callable[[], Awaitable[None]] = field(kw_only=True)
     # Called with the code of the error by which the run ends.
     told_error: Callable[[str], None] = lambda code: None
     began: float = field(default_factory=perf_counter)

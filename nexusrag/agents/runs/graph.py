@@ -16,6 +16,7 @@ from nexusrag.inference.gateway.facade import Delta, Gateway, Message, Prompt, U
 from nexusrag.inference.gateway.facade import Passage as PromptPassage
 from nexusrag.infra.database import Database
 from nexusrag.infra.metrics import RUN_FIRST_EVENT
+from nexusrag.infra.turns import Turns
 from nexusrag.knowledge.retrieval import facade as retrieval
 from nexusrag.knowledge.retrieval.facade import Found
 from nexusrag.settings import Settings
@@ -89,6 +90,7 @@ async def generate(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     pieces: list[str] = []
     usage: Usage | None = None
     asked = context.meter.ask(prompt)
+    live.resources.get(Turns).leave(context.turn)
     async with contextlib.aclosing(gateway.stream(prompt)) as stream:
         async for piece in stream:
             asked.take(piece)
@@ -141,7 +143,8 @@ def _debug(found: Found, question: str) -> dict[str, Any]:
 def _in_turn(step: Step) -> Any:  # which LangGraph takes for a node by its parameters' names
     @functools.wraps(step)
     async def taken(state: RunState, runtime: Runtime[RunContext]) -> RunState:
-        await runtime.context.pause()
+        context = runtime.context
+        await context.live.resources.get(Turns).pause(context.turn)  # others may go first
         return await step(state, runtime)
 
     return taken

@@ -19,7 +19,7 @@ from nexusrag.agents.runs.schemas import RunCancelled, RunOut, RunRequest
 from nexusrag.agents.runs.terms import accept, terms_of
 from nexusrag.billing.plans.facade import require
 from nexusrag.infra.changes import announce
-from nexusrag.infra.turns import TURN_KEY, Turn, Turns
+from nexusrag.infra.turns import Turns
 from nexusrag.kernel import clock
 from nexusrag.kernel.actions import Resource
 from nexusrag.kernel.errors import ErrorCode
@@ -32,6 +32,7 @@ from nexusrag.security.audit.facade import write
 from nexusrag.settings import Settings
 from nexusrag.web.call import CallContext
 from nexusrag.web.sse import EventStream
+from nexusrag.web.turn import turn_of
 
 _HISTORY = 20
 
@@ -81,9 +82,9 @@ async def start(call: CallContext, corpus: CorpusView, body: RunRequest) -> Even
         said_before=said_before,
         meter=terms.meter,
         max_output_tokens=terms.max_output_tokens,
+        turn=turn_of(call),
         reduced=terms.reduced,
         notices=call.notices,
-        pause=partial(call.of(Turns).pause, call.request.scope.get(TURN_KEY, Turn())),
         told_error=partial(_note_error, call),
     )
 
@@ -103,6 +104,7 @@ async def replay(call: CallContext, run_id: str, after: int) -> EventStream:
 
     A run that is unknown, another's, expired, or whose passages the caller may no longer see, answers resume.unsupported, done.
     """
+    call.of(Turns).leave(turn_of(call))  # it waits for a run
     registry = call.of(RunRegistry)
     live = registry.get(run_id)
     if live is not None and live.principal.subject_id == call.principal.subject_id and live.principal.tenant_id == call.tenant_id:

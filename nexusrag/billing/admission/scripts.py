@@ -35,14 +35,15 @@ end
 # 11-12 most units in day and month (-1: no limit), 13 day, 14 tenant and day, 15 units must be known, 16 epoch that the process knows.
 # Answers {-1}: load the units first, for a process that does not know the epoch, too: it may remember more than was loaded.
 # Else {refusing bucket or 0, wait in ms, leased, refusing period or 0, used in day, in month, the plain ones of those, what was gone of
-# the tenant's bucket before, in thousandths, and bucket that this request has emptied or 0: the wait is until there is a token again}.
+# the tenant's bucket before, in thousandths, or 0 where it was not more than a quarter or four tokens, and the bucket that this request has
+# emptied or 0: the wait is until there is a token again}.
 # Leased is 2 where few places are left: so few that a place which becomes free a little late could cost somebody else theirs.
 ADMIT = (
     _CLOCK
     + _BUCKET
     + """
 local field, units, used, plain = ARGV[10], tonumber(ARGV[9]), {}, {}
-local spent, emptied, again = 0, 0, 0
+local ahead, emptied, again = 0, 0, 0
 local epoch = redis.call('GET', KEYS[6])
 for i = 4, 5 do
   local held = redis.call('HMGET', KEYS[i], 'p', 'r', 'e')
@@ -55,7 +56,7 @@ for i = 4, 5 do
   end
 end
 if redis.call('ZSCORE', KEYS[3], ARGV[8]) then
-  return {0, 0, 2, 0, used[1], used[2], plain[1], plain[2], spent, emptied}
+  return {0, 0, 2, 0, used[1], used[2], plain[1], plain[2], ahead, emptied}
 end
 local known = used[1] >= 0 and used[2] >= 0
 for _, member in ipairs(known and redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 100) or {}) do
@@ -74,14 +75,17 @@ if ARGV[1] == '1' then
   local full2, wait2 = bucket(KEYS[2], tonumber(ARGV[4]), tonumber(ARGV[5]))
   local wait = math.max(wait1, wait2)
   if wait > 0 then
-    return {wait1 >= wait2 and 1 or 2, math.ceil(wait / 1000), 0, 0, used[1], used[2], plain[1], plain[2], spent, emptied}
+    return {wait1 >= wait2 and 1 or 2, math.ceil(wait / 1000), 0, 0, used[1], used[2], plain[1], plain[2], ahead, emptied}
   end
   keep(KEYS[1], full1)
   keep(KEYS[2], full2)
   wait1, wait2 = wait1 + ARGV[2], wait2 + ARGV[4]
   again = math.ceil(math.max(wait1, wait2, 0) / 1000)
   emptied = again > 0 and (wait1 >= wait2 and 1 or 2) or 0
-  spent = math.floor(1000 * (full2 - ARGV[4] - now) / (ARGV[4] * ARGV[5]))
+  local gone = full2 - ARGV[4] - now
+  if gone > ARGV[4] * math.max(4, ARGV[5] / 4) then
+    ahead = math.floor(1000 * gone / (ARGV[4] * ARGV[5]))
+  end
 end
 local most, over = tonumber(ARGV[6]), 0
 for i = 1, 2 do
@@ -93,7 +97,7 @@ end
 local left = most == 0 and math.huge or most - redis.call('ZCARD', KEYS[3])
 local place = left > 0
 if not place or over > 0 then
-  return {0, again, place and 1 or 0, over, used[1], used[2], plain[1], plain[2], spent, emptied}
+  return {0, again, place and 1 or 0, over, used[1], used[2], plain[1], plain[2], ahead, emptied}
 end
 redis.call('ZADD', KEYS[3], string.format('%.0f', now + ARGV[7]), ARGV[8])
 redis.call('PEXPIRE', KEYS[3], math.ceil(ARGV[7] / 500))
@@ -109,7 +113,7 @@ if units > 0 then
     redis.call('ZADD', KEYS[8], string.format('%.0f', now + 2000000), ARGV[14])
   end
 end
-return {0, again, left <= math.max(8, most / 2) and 2 or 1, 0, used[1], used[2], plain[1], plain[2], spent, emptied}
+return {0, again, left <= math.max(8, most / 2) and 2 or 1, 0, used[1], used[2], plain[1], plain[2], ahead, emptied}
 """
 )
 

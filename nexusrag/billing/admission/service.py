@@ -33,7 +33,6 @@ TELL_EVERY_S = 60
 _MOST_TOLD = 10_000
 _ENDED_AT_ONCE = 100
 _NEWS_FOR_S = 0.05  # how long it is true that many places are left
-_AHEAD = 250  # thousandths of the tenant's bucket: what everybody may spend who comes with a handful of requests at once
 _PERIODS: tuple[PeriodName, ...] = ("day", "month")
 Bucket = Literal["key", "tenant"]
 _BUCKETS: tuple[Bucket | None, ...] = (None, "key", "tenant")
@@ -67,7 +66,8 @@ class Admission:
     `wait_ms`: until the bucket that refused the request, or that it has emptied, has a token again.
     `place`: the tenant has not too many requests under way. `over`: the period whose hard cap is in the way. `used`: units of the day and
     the month, with this request's unless it was refused; None where they are not known. `counted`: the units were decided here; otherwise
-    (Redis is away, and it is a run) the ledger decides, and `used` is as of before. `is_ahead`: the tenant is spending its burst.
+    (Redis is away, and it is a run) the ledger decides, and `used` is as of before. `ahead`: how much of its burst the tenant
+    was spending already in this class of routes, in thousandths.
     """
 
     quota: Quota
@@ -80,7 +80,7 @@ class Admission:
     used: tuple[int, int] | None = None
     counted: bool = True
     taken: Taken | None = None
-    is_ahead: bool = False
+    ahead: int = 0
 
 
 class Admissions:
@@ -108,7 +108,7 @@ class Admissions:
         quota = await quota_of(call.resources, principal) if gate.transaction else Quota()
         units = gate.units if gate.transaction else 0
         lease = Lease.new(principal.tenant_id, clock.now().date(), units, run=is_run)
-        asks = not self.store.is_left_alone
+        asks, asked_at = not self.store.is_left_alone, monotonic()
         try:
             decision = await self._decide(call, quota, lease)
         except RedisAwayError:
@@ -121,7 +121,7 @@ class Admissions:
         over = _PERIODS[decision.over - 1] if decision.over else None
         taken = None
         if not decision.refused_by and decision.leased and over is None:
-            taken = Taken(lease, waits_from=0.0 if decision.scarce else monotonic() + _NEWS_FOR_S)
+            taken = Taken(lease, waits_from=0.0 if decision.scarce else asked_at + _NEWS_FOR_S)
             self.held[lease.member] = lease
             call.on_over(partial(self._end, taken))
         return Admission(
@@ -134,7 +134,7 @@ class Admissions:
             over=over,
             used=(decision.day_used, decision.month_used) if decision.day_used >= 0 else None,
             taken=taken,
-            is_ahead=decision.spent > _AHEAD,
+            ahead=decision.ahead,
         )
 
     async def _decide(self, call: CallContext, quota: Quota, lease: Lease) -> Decision:

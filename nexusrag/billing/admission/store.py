@@ -10,8 +10,6 @@ from functools import lru_cache, partial
 from time import monotonic
 from typing import Any, NamedTuple
 
-from redis.exceptions import RedisError
-
 from nexusrag.billing.admission import scripts
 from nexusrag.infra.redis import Redis, RedisAwayError
 from nexusrag.infra.redis_line import Argument
@@ -47,7 +45,8 @@ class Decision:
     """What the script found. `refused_by`: 1 the credential's bucket, 2 the tenant's, 0 none. `over`: 1 the day's limit, 2 the month's.
 
     `emptied`: the bucket of which this request took the last token, numbered alike; `wait_ms` is until that or the refusing one has a token
-    again. `scarce`: few of the tenant's places were left. `spent`: thousandths of the tenant's bucket that were gone before.
+    again. `scarce`: few of the tenant's places were left. `ahead`: thousandths of the tenant's bucket that were gone before,
+    0 where that is what anybody may spend who comes with a handful of requests at once.
     `day_used` and `month_used` are -1 where the units are not known.
     """
 
@@ -58,7 +57,7 @@ class Decision:
     over: int
     day_used: int
     month_used: int
-    spent: int
+    ahead: int
     emptied: int
 
 
@@ -121,10 +120,10 @@ class Store:
         answer = await self._ask(lambda: self._admit(keys, [*arguments, self._known]))
         if answer[0] < 0:
             return None
-        refused_by, wait_ms, leased, over, day_used, month_used, *plain, spent, emptied = answer
+        refused_by, wait_ms, leased, over, day_used, month_used, *plain, ahead, emptied = answer
         if day_used >= 0 and month_used >= 0:
             self._remember(lease, *plain)
-        return Decision(refused_by, wait_ms, leased > 0, leased > 1, over, day_used, month_used, spent, emptied)
+        return Decision(refused_by, wait_ms, leased > 0, leased > 1, over, day_used, month_used, ahead, emptied)
 
     async def release(self, lease: Lease, *, give_back: bool) -> None:
         """End a lease; with its units, unless they are spent. Again has no effect."""
@@ -142,8 +141,8 @@ class Store:
                 missed()
 
         try:
-            self._release.tell(*self._ending(lease, 0)).add_done_callback(look)
-        except RedisError:
+            self._redis.tell(lambda: self._release.tell(*self._ending(lease, 0))).add_done_callback(look)
+        except RedisAwayError:
             missed()
 
     def _ending(self, lease: Lease, back: int) -> tuple[list[str], list[Argument]]:

@@ -24,7 +24,7 @@ async def _kept(resources: Resources) -> AsyncIterator[None]:
     decisions = resources.put(Decisions, Decisions(resources.get(Changes), database, settings))
     keeper = resources.put(Keeper, Keeper(database, measurer, decisions, settings.sla.sla_flush_interval_s))
     overload = resources.put(Overload, Overload(settings.sla, database.pool.least_wait_s))
-    resources.put(Turns, Turns(lambda: overload.is_late))
+    resources.put(Turns, overload.turns)
     keeper.start()
     overload.start()
     try:

@@ -43,7 +43,6 @@ _LEAST_ALLOWED = 0.1  # of the delay that counts as overload, where nearly all i
 _MANY = 0.2
 # Of a processor. A loop that uses less is late for other reasons than those whom it takes: refusing more would make it no better.
 _BUSY = 0.5
-_LATE_S = 0.005  # of the loop, on the average of the last tenth of a second: more is asked than can be done at once
 _PLANS = {plan: rank for rank, plan in enumerate(PlanId)}
 _CLASSES = {RouteClass.READ: 0, RouteClass.MUTATION: 1, RouteClass.RUN: 2}
 _SHED = {route_class: SHED.labels("overload", route_class.value) for route_class in RouteClass}
@@ -75,6 +74,7 @@ class Overload:
         self._asking: dict[str, float] = {}
         self.limit = float(_MOST)
         self.in_flight = 0
+        self.turns = Turns(lambda: self.is_late)
 
     def start(self) -> None:
         if self._settings.overload_protection_enabled:
@@ -88,12 +88,17 @@ class Overload:
     @property
     def is_pressed(self) -> bool:
         """Whether it matters who asks: somebody's share of the places is taken."""
-        return self.in_flight >= self.share(0)
+        return self.at_work >= self.share(0)
+
+    @property
+    def at_work(self) -> int:
+        """Requests in flight that do not wait for their turn."""
+        return self.in_flight - self.turns.waiting
 
     @property
     def is_late(self) -> bool:
-        """Whether there is more to do than can be done, at this moment."""
-        return self._lag_s > _LATE_S
+        """Whether the loop was late in the last tenth of a second, as it is under overload: that may be a burst."""
+        return 1000 * self._lag_s > self._settings.overload_lag_ms
 
     @property
     def refuses_many(self) -> bool:
@@ -107,7 +112,7 @@ class Overload:
     def admits(self, tenant_id: str, rank: int) -> bool:
         """Whether a request is taken while the process is pressed."""
         self._asking[tenant_id] = monotonic() + _ASKS_S
-        if self.in_flight >= self.share(rank):
+        if self.at_work >= self.share(rank):
             self._refused += 1
             return False
         return len(self._asking) <= 1 or self._held[tenant_id] < self.limit / len(self._asking)
@@ -133,6 +138,10 @@ class Overload:
         self._taken = self._refused = 0
         return max(1 - self._refused_part, _LEAST_ALLOWED) if busy >= _BUSY else 1.0
 
+    def note_lag(self, lag_s: float) -> None:
+        """How late the loop was within the last `_TICK_S`."""
+        self._lag_s += (lag_s - self._lag_s) / 5
+
     def learn(self, delay: float) -> None:
         """Follow a standing delay that was seen for the last tenth of a second, in parts of the one that counts as overload."""
         peak, self._peak = self._peak, self.in_flight
@@ -155,7 +164,7 @@ class Overload:
                 await asyncio.sleep(_TICK_S)
                 now = monotonic()
                 lags.append(max(now - before - _TICK_S, 0.0))
-                self._lag_s += (lags[-1] - self._lag_s) / 5
+                self.note_lag(lags[-1])
                 before = now
             lag_s, wait_s = min(lags), self._database_wait_s()
             self._asking = {tenant_id: until for tenant_id, until in self._asking.items() if until > before}
@@ -190,8 +199,7 @@ class OverloadGuard:
             return
         tenant_id = known.tenant_id if known is not None else ""
         overload.enter(tenant_id)
-        turns, turn = resources.get(Turns), Turn()
-        scope[TURN_KEY] = turn
+        turn = scope[TURN_KEY] = Turn()
         # A stream that waits for others is nobody's burden. A run's work has its first part behind it when the model begins to speak:
         # after the start of the answer and the event that says that the run is accepted.
         left = 3 if scope["path"].removeprefix("/v1") == "/run" else 1
@@ -201,7 +209,7 @@ class OverloadGuard:
             left -= 1
             if left == 0:
                 overload.leave(tenant_id)
-                turns.leave(turn)
+                overload.turns.leave(turn)
             await send(message)
 
         try:
@@ -209,7 +217,7 @@ class OverloadGuard:
         finally:
             if left > 0:
                 overload.leave(tenant_id)
-                turns.leave(turn)
+                overload.turns.leave(turn)
 
 
 def shed(overload: Overload, principal: Principal, method: str, path: str) -> ApiError | None:

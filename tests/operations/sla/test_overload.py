@@ -1,6 +1,7 @@
 """A process that cannot keep up: how many it takes, in which order it refuses, whom it never refuses, and that refusing is cheap."""
 
 import asyncio
+import contextlib
 from time import perf_counter
 from urllib.parse import urlsplit
 
@@ -8,8 +9,10 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from nexusrag.infra.database import Database
+from nexusrag.infra.turns import TURN_KEY, Turn, Turns
 from nexusrag.kernel.actions import Role
 from nexusrag.kernel.features import PlanId
+from nexusrag.kernel.ids import new_id
 from nexusrag.kernel.principal import of_role
 from nexusrag.kernel.traffic import RouteClass
 from nexusrag.operations.sla.overload import Overload, OverloadGuard, rank_of
@@ -54,6 +57,28 @@ def test_a_standing_delay_takes_places_away_down_to_the_least_and_quiet_gives_th
     assert pressed.limit == 8
     learn(pressed, IN_TIME, 200)
     assert pressed.limit == 10_000
+
+
+def test_a_loop_that_is_late_for_a_moment_is_late_and_a_single_long_step_is_not() -> None:
+    held = overload(overload_lag_ms=20)
+    held.note_lag(0.09)
+    assert not held.is_late
+    for _ in range(5):
+        held.note_lag(0.04)
+    assert held.is_late
+    for _ in range(5):
+        held.note_lag(0.0)
+    assert not held.is_late
+
+
+async def test_who_waits_for_its_turn_takes_nobodys_place() -> None:
+    pressed = overload()
+    pressed.limit = 2.0
+    for _ in range(2):
+        pressed.enter()
+    assert not pressed.admits("t", 8)
+    pressed.turns._beginning.append(Turn())
+    assert pressed.at_work == 1 and pressed.admits("t", 8)
 
 
 def test_a_burst_is_no_overload() -> None:
@@ -292,6 +317,37 @@ async def test_a_refused_caller_keeps_its_connection(api: Api) -> None:
     finally:
         held.limit = before
         writer.close()
+
+
+class FailedError(Exception):
+    """What an application raises."""
+
+
+@pytest.mark.parametrize("ahead", [0, 500])
+@pytest.mark.parametrize(("path", "messages", "ends"), [
+    ("/v1/corpora", 2, None), ("/v1/run", 2, None), ("/v1/run", 5, None), ("/v1/corpora", 0, FailedError()), ("/v1/run", 5, FailedError()),
+    ("/v1/run", 1, asyncio.CancelledError()),
+])  # fmt: skip
+async def test_a_turn_ends_however_the_request_does(api: Api, path: str, messages: int, ends: BaseException | None, ahead: int) -> None:
+    turns, tenant = api.resources.get(Turns), new_id("t")
+
+    def under_way() -> int:
+        return turns._orderly[tenant] + turns._ahead
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await turns.begin(scope[TURN_KEY], tenant, ahead)
+        assert under_way() == 1
+        for number in range(messages):
+            await send({"type": "http.response.body" if number else "http.response.start"})
+        if ends is not None:
+            raise ends
+
+    async def nowhere(_: Message) -> None:
+        pass
+
+    with contextlib.suppress(FailedError, asyncio.CancelledError):
+        await OverloadGuard(app)({"type": "http", "method": "POST", "path": path, "headers": [], "app": api.app}, nowhere, nowhere)
+    assert under_way() == 0
 
 
 async def test_a_run_is_under_way_until_its_model_speaks(api: Api) -> None:
