@@ -243,10 +243,9 @@ class Admissions:
 
     async def is_news(self, what: str) -> bool:
         """Whether nobody was told this within a minute, in any process as far as Redis knows. A flood is told of once."""
-        now = monotonic()
-        if self._told.get(what, 0) > now:
+        if self.is_known(what):
             return False
-        self._told[what] = now + TELL_EVERY_S
+        self._told[what] = monotonic() + TELL_EVERY_S
         self._told.move_to_end(what)
         if len(self._told) > _MOST_TOLD:
             self._told.popitem(last=False)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from time import monotonic
 
 import pytest
@@ -39,11 +40,7 @@ async def under_way(api: Api, person: Person, corpus: str, count: int) -> AsyncI
 
     async with Held(api, person.tenant):
         tasks = [asyncio.create_task(upload()) for _ in range(count)]
-
-        async def held() -> int:
-            return await taken(api, person)
-
-        await soon(held, count, within_s=5)
+        await soon(partial(taken, api, person), count, within_s=5)
         yield tasks
     assert [await task for task in tasks] == [202] * count
 
@@ -86,11 +83,7 @@ async def test_a_place_comes_back_however_the_request_ends(narrow: Api) -> None:
     with pytest.raises(TimeoutError):
         async with Held(narrow, person.tenant), asyncio.timeout(0.2):
             await person.post("/v1/documents/text", json={"corpus_id": corpus, "text": "words"})
-
-    async def left() -> int:
-        return await taken(narrow, person)
-
-    await soon(left, 0, within_s=5)
+    await soon(partial(taken, narrow, person), 0, within_s=5)
 
 
 @pytest.mark.parametrize("answered", [True, False])
